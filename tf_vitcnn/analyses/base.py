@@ -1,0 +1,186 @@
+"""What an analysis is: parameters as fields; needs, sums, table, chart and claims as methods.
+
+Every analysis is additive. One batch of images gives a dict of sums; sums of batches, replicas, workers and resumed
+runs add up in float64 on the host; `table` divides once, at the end. There are two kinds, and only two:
+
+- `PerImage`: model -> taps -> sums, per micro-batch;
+- `PerMinibatch`: sums from the Gram matrices of a whole minibatch.
+
+Sums whose standard error is wanted carry a leading axis of GROUPS groups (image position modulo GROUPS).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from tf_vitcnn.errors import BadInput
+from tf_vitcnn.table import Schema
+
+if TYPE_CHECKING:
+    import altair
+
+    from tf_vitcnn.claims import Claim
+    from tf_vitcnn.subject import Subject
+
+GROUPS = 20
+Totals = Mapping[str, np.ndarray]
+Constants = Mapping[str, Any]
+
+
+class Batch(NamedTuple):
+    """One micro-batch as a step sees it. All tensors have a static leading axis b."""
+
+    images: Any  # [b, h, w, 3] float32, the network's input
+    label: Any  # [b] int32, -1 where there is none
+    weight: Any  # [b] float32, 0 for the padding of the last micro-batch
+    position: Any  # [b] int32, place in the drawn order
+    role: Any  # [b] int32, what the stage's `pick` says (0 unless it says more)
+
+
+def by_group(values: Any, batch: Batch) -> Any:
+    """Weighted sums of per-image values, [b, ...] -> [GROUPS, ...]; padding counts as zero."""
+    import tensorflow as tf
+
+    values = tf.convert_to_tensor(values)
+    weight = tf.reshape(batch.weight, [-1] + [1] * (values.shape.rank - 1))
+    # where, not times: 0 * NaN is NaN, and padded rows may hold anything
+    values = tf.where(weight > 0, values * weight, tf.zeros_like(values))
+    return tf.math.unsorted_segment_sum(values, batch.position % GROUPS, GROUPS)
+
+
+class Picked(NamedTuple):
+    """The images of a stage: indices into the source, in order, and a role for each."""
+
+    indices: np.ndarray
+    roles: np.ndarray
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One pass over images. `data` names the analysis' field that holds the source's spec, or "data" for the run's own.
+
+    `pick(labels, drawn, seed)` narrows or labels the drawn images; `first` takes only the first micro-batch.
+    """
+
+    name: str
+    data: str = "data"
+    first: bool = False
+    pick: Callable[[np.ndarray | None, np.ndarray, int], Picked] | None = None
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The base of both kinds. A subclass is frozen; its fields are its parameters, flags and sidecar entries."""
+
+    name: ClassVar[str]
+    figures: ClassVar[tuple[str, ...]] = ()  # the paper's figures it draws, e.g. ("3", "4", "C.5")
+    schema: ClassVar[Schema]
+    claims: ClassVar[tuple[Claim, ...]] = ()
+    against: ClassVar[Literal["no", "may", "must"]] = "no"  # whether it looks at two subjects
+    needs_labels: ClassVar[bool] = False
+    images: ClassVar[int | None] = None  # how many images unless told otherwise; None: all
+    batch: ClassVar[int | None] = None  # images in a minibatch (Gram kind) unless told otherwise
+
+    def parameters(self) -> dict[str, Any]:
+        """The fields, as the sidecar records them."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def default_taps(self, subject: Subject) -> list[str]:
+        """The taps it looks at unless `--taps` says otherwise, in depth order."""
+        raise NotImplementedError
+
+    def table(self, totals: Totals, constants: Constants, run: Run) -> pd.DataFrame:
+        """The tidy table of the totals of the last stage; ends in `self.schema.check`."""
+        raise NotImplementedError
+
+    @classmethod
+    def chart(cls, table: pd.DataFrame) -> altair.Chart:
+        """The figure of a table. Charts never compute."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Run:
+    """What an analysis may ask about the run it is in, on the device and at the table."""
+
+    subjects: tuple[Subject, ...]  # one, or two with `against`
+    taps: tuple[tuple[str, ...], ...]  # the chosen taps of each subject, in depth order
+    images: int = 0  # images drawn (per repeat, for cka)
+    batch: int = 0  # images in a minibatch
+    seed: int = 0
+    note: Callable[[str], None] = print  # a line for the log and the sidecar's notes
+
+    @property
+    def subject(self) -> Subject:
+        """The first subject: the only one of most analyses."""
+        return self.subjects[0]
+
+
+@dataclass(frozen=True)
+class PerImage(Analysis):
+    """Sums of one micro-batch from its taps, in one `tf.function`."""
+
+    def stages(self, run: Run) -> Sequence[Stage]:
+        """The passes in order; each pass' totals may give constants to the next."""
+        return (Stage("sums"),)
+
+    def needs(self, run: Run) -> Sequence[str]:
+        """The taps that a step reads (the chosen ones unless the analysis needs their neighbours too)."""
+        return run.taps[0]
+
+    def step(
+        self, stage: Stage, taps: Mapping[str, Any], batch: Batch, constants: Constants, run: Run
+    ) -> dict[str, Any]:
+        """Sums of one micro-batch: pure tensors, static shapes, compilable by XLA.
+
+        A key that starts with `rows/` holds one row per image [b, ...] instead of a sum: the walk files it at
+        the image's position, so the total is [images of the stage, ...].
+        """
+        raise NotImplementedError
+
+    def bind(self, stage: Stage, run: Run) -> Callable[[Batch, Constants], dict[str, Any]] | None:
+        """A step that drives the model itself (gradients); None: the walk calls the model and then `step`."""
+        return None
+
+    def constants(self, stage: Stage, totals: Totals, constants: Constants, run: Run) -> dict[str, Any]:
+        """What a finished stage hands to the next ones, on the host (arrays; saved with the totals)."""
+        return {}
+
+
+@dataclass(frozen=True)
+class View:
+    """Representations that one tap yields: `split` turns [b, ...] into [r, b, p], one row of r per key.
+
+    `tap` may be "images": the network's input. All keys of a view share one power-of-two scale.
+    """
+
+    side: int  # which subject: 0 or 1
+    tap: str
+    keys: tuple[str, ...]
+    split: Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class PerMinibatch(Analysis):
+    """HSIC between representations, from the Gram matrices of whole minibatches."""
+
+    repeats: ClassVar[int] = 1
+
+    def views(self, run: Run) -> tuple[Sequence[View], Sequence[View]]:
+        """The representations of the rows and of the columns; no columns: rows against themselves."""
+        raise NotImplementedError
+
+    def products(self, run: Run) -> frozenset[str]:
+        """Which HSIC matrices in full: of "xx", "xy", "yy". Diagonals of xx and yy always come along."""
+        return frozenset({"xy"})
+
+
+def require(condition: bool, message: str) -> None:
+    """One line to the user unless the condition holds."""
+    if not condition:
+        raise BadInput(message)

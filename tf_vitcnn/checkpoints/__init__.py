@@ -1,0 +1,1 @@
+"""Readers of released weights: one file per source format."""

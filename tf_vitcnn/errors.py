@@ -1,0 +1,18 @@
+"""The one exception that speaks to a user."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class BadInput(ValueError):
+    """A request that cannot be met: one line that names the thing, what was expected and what to do."""
+
+
+def unknown(kind: str, name: str, choices: Iterable[str]) -> BadInput:
+    """The error for a name outside a closed set: nearest names first, then the whole set if it is short."""
+    choices = list(choices)
+    near = difflib.get_close_matches(name, choices, n=5, cutoff=0.5)
+    shown = choices if len(choices) <= 30 else near or choices[:10]
+    more = "" if len(shown) == len(choices) else f", ... ({len(choices)} in all)"
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return BadInput(f"unknown {kind} {name!r}{hint}; available: {', '.join(shown)}{more}")

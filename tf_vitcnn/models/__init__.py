@@ -1,0 +1,1 @@
+"""Keras functional models whose output is the dict of their taps."""
