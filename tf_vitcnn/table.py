@@ -68,9 +68,7 @@ class Schema:
             row = table.loc[empty, list(self.keys)].iloc[0].to_dict()
             raise BadInput(f"{value} is not a number at {row}")
         # float32 sums may step over a bound by their rounding, never by more
-        slack = 1e-4 * max(
-            1.0, abs(low) if math.isfinite(low) else 0, abs(high) if math.isfinite(high) else 0
-        )
+        slack = 1e-4 * max(1.0, abs(low) if math.isfinite(low) else 0, abs(high) if math.isfinite(high) else 0)
         outside = (column < low - slack) | (column > high + slack) | np.isinf(column)
         if outside.any():
             row = table.loc[outside, [*self.keys, value]].iloc[0].to_dict()
@@ -110,9 +108,7 @@ def read_table(path: str | os.PathLike) -> pd.DataFrame:
         # pandas would read `NA` or `00` as something else: keys are text
         text = {key: "str" for key in schema.keys if key not in schema.integers}
         with csv.open("r") as lines:
-            table = pd.read_csv(
-                lines, dtype=text, keep_default_na=False, na_values={v: [""] for v in schema.values}
-            )
+            table = pd.read_csv(lines, dtype=text, keep_default_na=False, na_values={v: [""] for v in schema.values})
         table = schema.check(table)
     except (ValueError, UnicodeDecodeError) as error:
         raise BadInput(f"{csv}: not a table of {name}: {first_line(error)}") from error

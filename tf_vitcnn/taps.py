@@ -91,11 +91,7 @@ def in_depth_order(names: Iterable[str]) -> list[str]:
 
 def default(names: Sequence[str]) -> list[str]:
     """What the walk takes unless told otherwise: every tap but attention's score matrices and the head."""
-    return [
-        name
-        for name in names
-        if not name.endswith(("attn/scores", "attn/probs")) and not name.startswith("head/")
-    ]
+    return [name for name in names if not name.endswith(("attn/scores", "attn/probs")) and not name.startswith("head/")]
 
 
 def select(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
