@@ -1,0 +1,68 @@
+"""The edge that scripts share: a refused request is one line on stderr and exit status 2, never a traceback."""
+
+import contextlib
+import io
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from tf_vitcnn.errors import BadInput
+
+
+def main(function: Callable[..., int | None], description: str | None = None) -> None:
+    """Runs `function` on the command line's flags (typed by its signature) and exits with its status."""
+    try:
+        status = function(**_flags(function, description))
+    except BadInput as refused:
+        fail(" ".join(str(refused).split()))
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues where it stopped", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(status or 0)
+
+
+def parse(kind: Any, args: list[str], prog: str, description: str | None = None) -> Any:
+    """`args` as an instance of `kind` (a dataclass or a function), or one line and exit status 2."""
+    import tyro
+
+    shown = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(shown):
+            config = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
+            return tyro.cli(kind, args=args, prog=prog, description=description, config=config)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        fail(_gist(shown.getvalue()) + f"; see {prog} --help")
+    raise AssertionError("unreachable")
+
+
+def fail(line: str) -> None:
+    """One line on stderr, exit status 2."""
+    print(line, file=sys.stderr)
+    sys.exit(2)
+
+
+def _flags(function: Callable[..., Any], description: str | None) -> dict[str, Any]:
+    from pathlib import Path
+
+    holder: dict[str, Any] = {}
+
+    import functools
+
+    @functools.wraps(function)
+    def keep(**flags: Any) -> None:
+        holder.update(flags)
+
+    parse(keep, sys.argv[1:], Path(sys.argv[0]).name, description or function.__doc__)
+    return holder
+
+
+def _gist(boxed: str) -> str:
+    """The words of tyro's framed message, without its frame and its advice."""
+    words = []
+    for line in boxed.splitlines():
+        text = line.strip("│╭╮╰╯─ \t")
+        if text and not text.startswith(("For full helptext", "Parsing error", "in ")):
+            words.append(text)
+    return " ".join(words)[:600] or "the arguments do not fit"

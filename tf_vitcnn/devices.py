@@ -1,0 +1,132 @@
+"""Where the computation runs: the tf.distribute strategy and the precision of products, chosen in one place."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tf_vitcnn.errors import BadInput
+
+CHOICES = ("cpu", "gpu", "mirrored", "multiworker", "tpu", "tpu:NAME")
+
+
+def strategy(name: str | tf.distribute.Strategy) -> tf.distribute.Strategy:
+    """The strategy of a name: cpu, gpu, mirrored, multiworker, tpu or tpu:NAME."""
+    if isinstance(name, tf.distribute.Strategy):
+        return name
+    if name == "cpu":
+        return tf.distribute.OneDeviceStrategy("/cpu:0")
+    if name == "gpu":
+        if not tf.config.list_physical_devices("GPU"):
+            raise BadInput("--strategy gpu: TensorFlow sees no GPU here; use cpu")
+        # float32 means float32: TF32 would cost three digits without saying so
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+        return tf.distribute.OneDeviceStrategy("/gpu:0")
+    if name == "mirrored":
+        devices = [d.name for d in tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")]
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+        return tf.distribute.MirroredStrategy(devices)
+    if name == "multiworker":
+        return _multiworker()
+    if name == "tpu" or name.startswith("tpu:"):
+        return _tpu(name.partition(":")[2])
+    raise BadInput(f"unknown strategy {name!r}; available: {', '.join(CHOICES)}")
+
+
+def _multiworker() -> tf.distribute.Strategy:
+    try:
+        config = json.loads(os.environ["TF_CONFIG"])
+        known = len(config["cluster"]["worker"]) > int(config["task"]["index"])
+    except (KeyError, ValueError, TypeError):
+        known = False
+    if not known:
+        raise BadInput(
+            "--strategy multiworker needs TF_CONFIG in the environment: "
+            '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
+        )
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def _tpu(name: str) -> tf.distribute.Strategy:
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name or "local")
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return tf.distribute.TPUStrategy(resolver)
+    except Exception as error:  # whatever the runtime raises, the user's question is the same
+        reason = str(error).splitlines()[0][:200]
+        raise BadInput(
+            f"--strategy tpu: no TPU can be reached ({reason}); run on a TPU VM set up by scripts/tpu.sh"
+        ) from error
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process writes files: always, unless it is a worker other than the first."""
+    resolver = strategy.cluster_resolver
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or resolver is None:
+        return True
+    return resolver.task_type in (None, "chief") or (resolver.task_type == "worker" and resolver.task_id == 0)
+
+
+class Replicas:
+    """A strategy as the walk uses it: hand a value to each local replica, call a step, add what comes back."""
+
+    def __init__(self, strategy: tf.distribute.Strategy) -> None:
+        self.strategy = strategy
+        self.count = strategy.num_replicas_in_sync
+        extended = strategy.extended
+        self.local = getattr(extended, "_num_replicas_in_sync", self.count)
+        self.first = 0
+        if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            self.local = len(extended.worker_devices)
+            self.first = strategy.cluster_resolver.task_id * self.local
+        self.plain = self.count == 1
+
+    def spread(self, values: Sequence[Any]) -> Any:
+        """One value per local replica, as the argument of a call."""
+        if self.plain:
+            return values[0]
+        return self.strategy.experimental_distribute_values_from_function(
+            lambda context: values[context.replica_id_in_sync_group - self.first]
+        )
+
+    def function(self, step: Callable[..., Any], jit: bool = False) -> Callable[..., Any]:
+        """`step` on every replica, traced once per signature; results stay on their replicas."""
+        run = tf.function(step, jit_compile=True) if jit else step
+        return tf.function(lambda *args: self.strategy.run(run, args=args), reduce_retracing=False)
+
+    def summed(self, step: Callable[..., dict[str, Any]], jit: bool = False) -> Callable[..., dict[str, Any]]:
+        """`step` on every replica, its dict of sums added over replicas and workers; `rows/` keys are gathered."""
+        run = tf.function(step, jit_compile=True) if jit else step
+
+        def total(key: str, value: Any) -> Any:
+            if key.startswith("rows/"):
+                return value if self.plain else self.strategy.gather(value, axis=0)
+            return self.strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
+
+        return tf.function(
+            lambda *args: {k: total(k, v) for k, v in self.strategy.run(run, args=args).items()},
+            reduce_retracing=False,
+        )
+
+    def broadcast(self, number: int) -> int:
+        """The chief's number, on every worker."""
+        if self.count == self.local:
+            return number
+        mine = tf.constant(number if is_chief(self.strategy) else 0, tf.int64)
+
+        @tf.function
+        def add() -> Any:
+            # one replica per worker speaks, the others say zero
+            def say() -> Any:
+                context = tf.distribute.get_replica_context()
+                own = tf.equal(context.replica_id_in_sync_group, 0)
+                return context.all_reduce("SUM", tf.where(own, mine, tf.zeros_like(mine)))
+
+            return self.strategy.run(say)
+
+        return int(self.strategy.experimental_local_results(add())[0].numpy())
