@@ -1,0 +1,134 @@
+"""CKA against an independent float64 implementation that follows the textbook formula, not ours."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_vitcnn.errors import BadInput
+from tf_vitcnn.stats import MinibatchCKA, hsic
+
+
+def hsic1(x, y):
+    """Song et al. (2012), eq. 5, with traces, in float64."""
+    x, y = (np.asarray(a, np.float64).reshape(len(a), -1) for a in (x, y))
+    x, y = x - x.mean(0), y - y.mean(0)
+    n = len(x)
+    k, m = x @ x.T, y @ y.T
+    np.fill_diagonal(k, 0)
+    np.fill_diagonal(m, 0)
+    one = np.ones(n)
+    return (
+        np.trace(k @ m) + (one @ k @ one) * (one @ m @ one) / ((n - 1) * (n - 2)) - 2 / (n - 2) * (one @ k @ m @ one)
+    ) / (n * (n - 3))
+
+
+def reference(batches):
+    size = len(batches[0])
+    h = sum(np.array([[hsic1(a, b) for b in batch] for a in batch]) for batch in batches)
+    d = np.array([h[i, i] for i in range(size)])
+    return h / np.sqrt(np.outer(d, d))
+
+
+def layers(n, p, offset, seed=0, count=3):
+    rng = np.random.default_rng(seed)
+    shared = rng.normal(size=(n, 5))
+    return [
+        (shared @ rng.normal(size=(5, p)) + rng.normal(size=(n, p)) + offset).astype(np.float32) for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize("offset", [0, 10, 100, 1000])
+@pytest.mark.parametrize(("n", "p"), [(8, 1), (8, 7), (33, 1000), (8, 200_000), (300, 64)])
+def test_float32_agrees_whatever_the_offset(n, p, offset):
+    batch = layers(n, p, offset)
+    metric = MinibatchCKA()
+    metric.update_state(batch)
+    np.testing.assert_allclose(metric.result(), reference([batch]), atol=1e-5)
+
+
+@pytest.mark.parametrize("offset", [0, 1000])
+def test_four_examples(offset):
+    batch = layers(4, 50, offset)
+    metric = MinibatchCKA()
+    metric.update_state(batch)
+    np.testing.assert_allclose(metric.result(), reference([batch]), atol=1e-4)
+
+
+@pytest.mark.parametrize("offset", [0, 1000])
+@pytest.mark.parametrize(("n", "p"), [(32, 300), (32, 100_000), (200, 50)])
+def test_bfloat16(n, p, offset):
+    batch = layers(n, p, offset)
+    metric = MinibatchCKA(precision="bfloat16")
+    metric.update_state(batch)
+    np.testing.assert_allclose(metric.result(), reference([batch]), atol=2e-3)
+
+
+def test_minibatches_give_the_ratio_of_averages():
+    batches = [layers(12, 6, 3, seed) for seed in range(3)]
+    metric = MinibatchCKA()
+    for batch in batches:
+        metric.update_state(batch)
+    expected = reference(batches)
+    np.testing.assert_allclose(metric.result(), expected, atol=1e-5)
+    assert np.abs(np.mean([reference([b]) for b in batches], 0) - expected).max() > 1e-3
+    metric.reset_state()
+    metric.update_state(batches[0])
+    np.testing.assert_allclose(metric.result(), reference(batches[:1]), atol=1e-5)
+
+
+def test_constant_layers_have_none_and_duplicates_are_one():
+    x, y, _ = layers(16, 40, 10)
+    metric = MinibatchCKA()
+    metric.update_state([x, np.full((16, 9), 3.3, np.float32), x, y])
+    result = np.asarray(metric.result())
+    assert np.isnan(result[1]).all() and np.isnan(result[:, 1]).all()
+    assert result[0, 2] == pytest.approx(1, abs=1e-6)
+    assert np.isfinite(np.delete(np.delete(result, 1, 0), 1, 1)).all()
+
+
+def test_invariances():
+    x, y, _ = layers(40, 30, 2)
+    rng = np.random.default_rng(1)
+    turn = np.linalg.qr(rng.normal(size=(30, 30)))[0].astype(np.float32)
+    metric = MinibatchCKA()
+    metric.update_state([x, x @ turn, 1e4 * x, x + 50, x[:, rng.permutation(30)]], [y])
+    result = np.asarray(metric.result())[:, 0]
+    np.testing.assert_allclose(result, result[0], atol=1e-5)
+
+
+def test_unbiased_on_independent_features_where_the_biased_estimator_is_not():
+    unbiased, biased = [], []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        x, y = (tf.constant(rng.normal(size=(1, 20, 50)), tf.float32) for _ in range(2))
+        for kind, centre in ((unbiased, hsic.u_centre), (biased, hsic.double_centre)):
+            a, b = (hsic.fold(centre(hsic.gram([z])))[0].numpy().astype(np.float64) for z in (x, y))
+            kind.append(a @ b / np.sqrt((a @ a) * (b @ b)))
+    error = np.std(unbiased) / np.sqrt(60)
+    assert abs(np.mean(unbiased)) < 3 * error
+    assert np.mean(biased) > 20 * error
+
+
+@pytest.mark.parametrize("n", [4, 7, 10])
+def test_folding_keeps_inner_products(n):
+    rng = np.random.default_rng(n)
+    a, b = (m + m.T for m in rng.normal(size=(2, n, n)))
+    folded = [hsic.fold(tf.constant(m[None], tf.float32))[0].numpy() for m in (a, b)]
+    assert folded[0] @ folded[1] == pytest.approx(np.sum(a * b), rel=1e-5)
+
+
+def test_chunks_do_not_matter():
+    x = tf.random.stateless_normal([2, 30, 11], seed=[1, 2])
+    whole = hsic.gram([x])
+    pieces = hsic.gram([x[:, :7], x[:, 7:14], x[:, 14:28], x[:, 28:]])
+    np.testing.assert_allclose(whole, pieces, atol=1e-5)
+
+
+def test_too_few_or_unequal_examples_are_refused():
+    metric = MinibatchCKA()
+    with pytest.raises(BadInput, match="n >= 4"):
+        metric.update_state([np.zeros((3, 2), np.float32)])
+    with pytest.raises(BadInput, match="same n"):
+        metric.update_state([np.zeros((5, 2), np.float32), np.zeros((6, 2), np.float32)])
+    with pytest.raises(BadInput, match="float16"):
+        MinibatchCKA(precision="float16")

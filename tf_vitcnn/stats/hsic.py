@@ -1,0 +1,194 @@
+"""HSIC and CKA from Gram matrices: unbiased, for stacks of layers, one matrix product for all pairs.
+
+    K = X Xᵀ, diagonal to zero, then U-centred:
+    U_ij = K_ij - r_i/(n-2) - r_j/(n-2) + s/((n-1)(n-2)), i != j, zero diagonal
+    HSIC1(K, L) = sum_ij U(K)_ij U(L)_ij / (n (n-3))        (Song et al., 2012; paper, appendix A)
+    CKA = HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)), HSIC averaged over minibatches first, never clamped
+
+float32 stays exact because features are centred before their product: without that, an offset of a thousand spreads
+leaves no digit of the difference. Symmetric matrices travel folded: half the numbers, the same inner products.
+Axes: r representation, n example, p feature, l layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_vitcnn.errors import BadInput
+
+CONSTANT = 1e-6  # centred norm over uncentred norm at which a layer is constant and has no CKA
+BLOCK = 256  # rows of a Gram block: the fastest measured among 64 to 1024
+
+
+def gram(chunks: Sequence[Any]) -> Any:
+    """X Xᵀ [r, n, n] in float32 of the chunks of X, each [r, b, p]: blocks i <= j, the rest by symmetry."""
+    blocks = _merge(chunks)
+    upper = [[_product(left, right) for right in blocks[i:]] for i, left in enumerate(blocks)]
+    rows = []
+    for i, row in enumerate(upper):
+        # left of the diagonal: some earlier block's mirror image
+        mirrored = [tf.linalg.matrix_transpose(upper[j][i - j]) for j in range(i)]
+        rows.append(tf.concat([*mirrored, *row], axis=-1))
+    return tf.concat(rows, axis=-2)
+
+
+def _merge(chunks: Sequence[Any]) -> list[Any]:
+    """Neighbouring chunks joined until each has about BLOCK rows."""
+    size = max(1, BLOCK // int(chunks[0].shape[-2]))
+    groups = [chunks[i : i + size] for i in range(0, len(chunks), size)]
+    return [tf.concat(group, axis=-2) if len(group) > 1 else group[0] for group in groups]
+
+
+def _product(x: Any, y: Any) -> Any:
+    if x.dtype == tf.bfloat16 and _wide_output():
+        return tf.linalg.matmul(x, y, transpose_b=True, output_type=tf.float32)
+    # TensorFlow's CPU kernel accumulates bfloat16 products in float32 too, but rounds the result
+    return tf.cast(tf.linalg.matmul(x, y, transpose_b=True), tf.float32)
+
+
+@cache
+def _wide_output() -> bool:
+    """Whether the device multiplies bfloat16 into float32 (TensorFlow has no such kernel for CPUs)."""
+    return bool(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"))
+
+
+def u_centre(k: Any) -> Any:
+    """U-centred Gram matrices [r, n, n]: zero diagonal, rows that sum to zero."""
+    n = k.shape[-1]
+    k = tf.linalg.set_diag(k, tf.zeros(k.shape[:-1], k.dtype))
+    rows = tf.reduce_sum(k, axis=-1, keepdims=True) / (n - 2)
+    total = tf.reduce_sum(rows, axis=-2, keepdims=True) / (n - 1)
+    u = k - rows - tf.linalg.matrix_transpose(rows) + total
+    return tf.linalg.set_diag(u, tf.zeros(k.shape[:-1], k.dtype))
+
+
+def double_centre(k: Any) -> Any:
+    """H K H [r, n, n], the centring of the biased estimator."""
+    rows = tf.reduce_mean(k, axis=-1, keepdims=True)
+    return k - rows - tf.linalg.matrix_transpose(rows) + tf.reduce_mean(rows, axis=-2, keepdims=True)
+
+
+def fold(s: Any) -> Any:
+    """Symmetric matrices [r, n, n] as vectors [r, ~n²/2] with the same inner products.
+
+    With S = [[A, B], [Bᵀ, C]], the strict upper triangle of A and the strict lower one of C share one square.
+    """
+    n = s.shape[-1]
+    half = n // 2 + n % 2
+    s = tf.pad(s, [[0, 0], [0, 2 * half - n], [0, 2 * half - n]])
+    diagonal = tf.linalg.diag_part(s) * 2.0**-0.5
+    s = tf.linalg.set_diag(s, tf.zeros_like(diagonal))
+    corners = tf.linalg.band_part(s[:, :half, :half], 0, -1) + tf.linalg.band_part(s[:, half:, half:], -1, 0)
+    size = half * half
+    parts = [tf.reshape(corners, [-1, size]), tf.reshape(s[:, :half, half:], [-1, size]), diagonal]
+    return tf.concat(parts, axis=-1) * 2.0**0.5
+
+
+def normaliser(n: int, biased: bool = False) -> float:
+    """What an inner product of centred Gram matrices is divided by to be HSIC."""
+    return float((n - 1) ** 2) if biased else float(n) * (n - 3)
+
+
+def cka(xy: np.ndarray, xx: np.ndarray, yy: np.ndarray) -> np.ndarray:
+    """CKA [..., lx, ly] of HSIC [..., lx, ly] and self-HSIC [..., lx], [..., ly]; NaN where a layer has none."""
+    scale = np.asarray(xx, np.float64)[..., :, None] * np.asarray(yy, np.float64)[..., None, :]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(scale > 0, xy / np.sqrt(np.maximum(scale, 0)), np.nan)
+
+
+def power_of_two(centred: Any) -> Any:
+    """A scale, exact in every float format, that brings X Xᵀ of centred features [..., p] near one."""
+    size = tf.sqrt(tf.reduce_mean(tf.reduce_sum(tf.square(centred), axis=-1)))
+    exponent = tf.round(tf.math.log(size) / float(np.log(2.0)))
+    return tf.where((size > 0) & tf.math.is_finite(exponent), tf.pow(2.0, -exponent), 1.0)
+
+
+class MinibatchCKA(keras.metrics.Metric):
+    """CKA between all layers' activations, accumulated over minibatches.
+
+        metric = MinibatchCKA()
+        metric.update_state([layer_1, layer_2, ...])     # each [n, ...], the same n >= 4 examples
+        metric.result()                                  # [l, l], NaN where a layer is constant
+
+    With `others`, rows are `activations` and columns are `others`.
+    """
+
+    def __init__(self, precision: str = "float32", name: str = "minibatch_cka") -> None:
+        if precision not in ("float32", "bfloat16"):
+            raise BadInput(f"unknown precision {precision!r}; available: float32, bfloat16")
+        super().__init__(name=name)
+        self.precision = precision
+        self._sums: dict[str, np.ndarray] | None = None
+        self._scales: list[Any] = []
+
+    def update_state(self, activations: Sequence[Any], others: Sequence[Any] | None = None) -> None:
+        """Adds one minibatch."""
+        sides = [list(activations)] if others is None else [list(activations), list(others)]
+        sizes = {int(layer.shape[0]) for side in sides for layer in side}
+        if len(sizes) != 1 or min(sizes) < 4:
+            raise BadInput(f"CKA needs the same n >= 4 examples in every layer, not {sorted(sizes)}")
+        layers = [tf.cast(tf.convert_to_tensor(layer), tf.float32) for side in sides for layer in side]
+        if not self._scales:
+            self._scales = [_first_scale(layer) for layer in layers]
+        if len(layers) != len(self._scales):
+            raise BadInput(f"this minibatch has {len(layers)} layers, the first one had {len(self._scales)}")
+        folded, norms = [], []
+        for layer, power in zip(layers, self._scales, strict=True):
+            vector, norm = _folded(layer, power, self.precision)
+            folded.append(vector)
+            norms.append(norm)
+        split = len(sides[0])
+        added = _inner(tf.stack(folded[:split]), tf.stack(folded[split:]) if others is not None else None)
+        scale = normaliser(sizes.pop())
+        sums = {key: value.numpy().astype(np.float64) / scale for key, value in added.items()}
+        sums["norms"] = np.stack([n.numpy().astype(np.float64) for n in norms])
+        self._sums = sums if self._sums is None else {k: self._sums[k] + v for k, v in sums.items()}
+
+    def result(self) -> Any:
+        """CKA [l, l'] of everything since the last reset."""
+        if self._sums is None:
+            raise BadInput("no minibatch yet: call update_state first")
+        xy = self._sums["xy"]
+        constant = self._sums["norms"][:, 0] <= CONSTANT**2 * self._sums["norms"][:, 1]
+        xx, yy = np.where(constant[: len(xy)], np.nan, self._sums["xx"]), self._sums["yy"]
+        yy = np.where(constant if len(constant) == len(xy) else constant[len(xy) :], np.nan, yy)
+        return tf.constant(cka(xy, xx, yy), tf.float32)
+
+    def reset_state(self) -> None:
+        """Forgets all minibatches."""
+        self._sums, self._scales = None, []
+
+
+@tf.function
+def _first_scale(layer: Any) -> Any:
+    x = tf.reshape(layer, [layer.shape[0], -1])
+    return power_of_two(x - tf.reduce_mean(x, axis=0))
+
+
+@tf.function(reduce_retracing=False)
+def _folded(layer: Any, scale: Any, precision: str) -> tuple[Any, Any]:
+    """The folded, U-centred Gram [~n²/2] of one layer, and its centred and uncentred squared norms."""
+    n = layer.shape[0]
+    x = tf.reshape(layer, [n, -1]) * scale
+    # float32: two subtractions leave a mean of rounding's size, whatever the offset was
+    centred = x - tf.reduce_mean(x, axis=0)
+    norm = tf.stack([tf.reduce_sum(tf.square(centred)), tf.reduce_sum(tf.square(x))])
+    centred = tf.cast(centred, precision)[None]
+    blocks = [centred[:, i : i + BLOCK] for i in range(0, n, BLOCK)]
+    return fold(u_centre(gram(blocks)))[0], norm
+
+
+@tf.function(reduce_retracing=True)
+def _inner(x: Any, y: Any | None) -> dict[str, Any]:
+    """Inner products of folded Grams: rows against columns, and each with itself."""
+    if y is None:
+        xy = tf.linalg.matmul(x, x, transpose_b=True)
+        return {"xy": xy, "xx": tf.linalg.diag_part(xy), "yy": tf.linalg.diag_part(xy)}
+    own = [tf.reduce_sum(tf.square(side), axis=-1) for side in (x, y)]
+    return {"xy": tf.linalg.matmul(x, y, transpose_b=True), "xx": own[0], "yy": own[1]}
