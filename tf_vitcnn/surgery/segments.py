@@ -1,0 +1,168 @@
+"""A model cut into segments: `segment(carry) -> (taps, carry)`, together one forward pass.
+
+A cut's carry is exactly the tensors that later operations read. Where to cut is a shortest-path problem over the
+calls in order: first the least peak (taps and carries of one segment, per image) that any cutting reaches; then,
+among cuttings whose peak stays under the budget, the one whose carries are smallest in sum. Only the calls that the
+chosen taps need are run.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+
+from tf_vitcnn.errors import BadInput, unknown
+from tf_vitcnn.surgery.graph import Node, Tensor, call, calls, flat, require_graph, tensor_names
+
+# Without a budget: a transformer block's taps hold 19 token maps where its widest single step holds 9.
+SLACK = 2.5
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Some consecutive calls of a model, called with a carry: the images at first, else what the last one gave."""
+
+    taps: tuple[str, ...]  # the names it files, in depth order
+    carry_shapes: dict[str, tuple[int | None, ...]]  # what it hands on, by the tensor's name
+    bytes_per_image: int  # of its taps, its carry and the one it was given, each tensor once
+    operations: tuple[str, ...]  # the names of what it runs
+    _nodes: Sequence[Node] = field(repr=False)
+    _reads: Sequence[Tensor] = field(repr=False)
+    _files: Mapping[str, Tensor] = field(repr=False)
+    _hands_on: Sequence[Tensor] = field(repr=False)
+
+    def __call__(self, carry: Any) -> tuple[dict[str, Any], tuple[Any, ...]]:
+        """The taps of one micro-batch and the carry for the next segment."""
+        given = keras.tree.flatten(carry)
+        if len(given) != len(self._reads):
+            raise BadInput(f"segment of {self.operations[:1]} expects {len(self._reads)} tensors, got {len(given)}")
+        values = {
+            id(t): keras.ops.convert_to_tensor(value, dtype=t.dtype)
+            for t, value in zip(self._reads, given, strict=True)
+        }
+        for node in self._nodes:
+            call(node, values)
+        filed = {name: values[id(t)] for name, t in self._files.items()}
+        return filed, tuple(values[id(t)] for t in self._hands_on)
+
+
+def segments(model: keras.Model, taps: Sequence[str], budget: float | None = None) -> list[Segment]:
+    """The chain of segments that computes `taps` of a model whose output is the dict of its taps.
+
+    `budget` bounds a segment's `bytes_per_image` where that is possible; the least possible peak where it is not.
+    """
+    outputs = _tap_tensors(model, taps)
+    inputs = flat(model.inputs)
+    nodes = calls(inputs, list(outputs.values()))
+    plan = _Plan(inputs, nodes, outputs)
+    cuts = plan.cuts(budget)
+    return [plan.segment(first, last) for first, last in itertools.pairwise(cuts)]
+
+
+def _tap_tensors(model: keras.Model, taps: Sequence[str]) -> dict[str, Tensor]:
+    require_graph(model)
+    if not isinstance(model.output, dict):
+        raise BadInput(f"the output of {model.name!r} is not a dict of taps: use surgery.expose(model) first")
+    for name in taps:
+        if name not in model.output:
+            raise unknown("tap", name, model.output)
+    if not taps:
+        raise BadInput("no taps chosen: name at least one")
+    chosen = set(taps)
+    return {name: t for name, t in model.output.items() if name in chosen}  # depth order
+
+
+def nbytes(tensor: Tensor) -> int:
+    """Bytes of a tensor per image."""
+    shape = tensor.shape[1:] if tensor.shape and tensor.shape[0] is None else tensor.shape
+    if None in shape:
+        raise BadInput(
+            f"{tensor._keras_history.operation.name!r} has no fixed size {tuple(tensor.shape)}: "
+            "load the model with an image size"
+        )
+    return (
+        math.prod(shape) * np.dtype(keras.backend.standardize_dtype(tensor.dtype).replace("bfloat", "float")).itemsize
+    )
+
+
+class _Plan:
+    """Who is produced and last read when, and what any stretch of calls would hold. Position p lies before call p."""
+
+    def __init__(self, inputs: Sequence[Tensor], nodes: Sequence[Node], outputs: Mapping[str, Tensor]) -> None:
+        self.inputs, self.nodes, self.outputs = inputs, nodes, outputs
+        self.tensors = {id(t): t for t in inputs}
+        self.made = {id(t): 0 for t in inputs}  # position after which it exists
+        self.read: dict[int, int] = {}  # position up to which it must be kept
+        for place, node in enumerate(nodes):
+            self.read.update((id(t), place) for t in node.input_tensors)
+            self.tensors.update((id(t), t) for t in node.outputs)
+            self.made.update((id(t), place + 1) for t in node.outputs)
+        self.tapped = {id(t) for t in outputs.values()}
+        self.names = tensor_names(nodes, inputs)
+        self.size = {key: nbytes(t) for key, t in self.tensors.items() if key in self.read or key in self.tapped}
+
+    def live(self, place: int) -> list[int]:
+        """The tensors that calls from `place` on read and earlier ones made, oldest first; the images at the start."""
+        if place == 0:
+            return [id(t) for t in self.inputs]
+        return [key for key, made in self.made.items() if made <= place <= self.read.get(key, -1)]
+
+    def peaks(self) -> np.ndarray:
+        """Bytes per image of a segment from position j to i > j, [i, j]."""
+        count = len(self.nodes)
+        filed = np.zeros(count + 1)
+        for key in self.tapped:
+            filed[self.made[key]] += self.size[key]
+        filed = np.cumsum(filed)
+        carried = np.zeros(count + 1)
+        fresh = np.zeros((count + 1, count + 1))  # [i, j] of what i carries on: made after j and no tap
+        for place in range(count + 1):
+            born = np.zeros(count + 2)
+            for key in self.live(place):
+                carried[place] += self.size[key]
+                born[self.made[key]] += 0 if key in self.tapped else self.size[key]
+            fresh[place] = np.cumsum(born[::-1])[::-1][1:]
+        return fresh + filed[:, None] - filed[None, :] + carried[None, :]
+
+    def cuts(self, budget: float | None) -> list[int]:
+        """Positions from 0 to the last: smallest carries in sum among the cuttings that keep under the limit."""
+        peaks, count = self.peaks(), len(self.nodes)
+        least = np.zeros(count + 1)
+        for end in range(1, count + 1):
+            least[end] = np.maximum(least[:end], peaks[end, :end]).min()
+        limit = max(least[count], SLACK * least[count] if budget is None else budget)
+        cost, back = np.zeros(count + 1), np.zeros(count + 1, int)
+        for end in range(1, count + 1):
+            choices = np.where(peaks[end, :end] <= limit, cost[:end], np.inf)
+            back[end] = int(choices.argmin())
+            cost[end] = choices[back[end]] + sum(self.size[key] for key in self.live(end))
+        cuts = [count]
+        while cuts[-1] > 0:
+            cuts.append(int(back[cuts[-1]]))
+        return cuts[::-1]
+
+    def segment(self, first: int, last: int) -> Segment:
+        """The calls from position `first` to `last`."""
+        reads, hands_on = ([self.tensors[key] for key in self.live(place)] for place in (first, last))
+        files = {
+            name: t
+            for name, t in self.outputs.items()
+            if first < self.made[id(t)] <= last or self.made[id(t)] == first == 0
+        }
+        held = {id(t) for t in (*reads, *hands_on, *files.values())}
+        return Segment(
+            taps=tuple(files),
+            carry_shapes={self.names[id(t)]: tuple(t.shape) for t in hands_on},
+            bytes_per_image=sum(self.size.get(key, 0) for key in held),
+            operations=tuple(node.operation.name for node in self.nodes[first:last]),
+            _nodes=self.nodes[first:last],
+            _reads=reads,
+            _files=files,
+            _hands_on=hands_on,
+        )
