@@ -12,7 +12,7 @@ Sums whose standard error is wanted carry a leading axis of GROUPS groups (image
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -114,6 +114,9 @@ class Run:
     batch: int = 0  # images in a minibatch
     seed: int = 0
     note: Callable[[str], None] = print  # a line for the log and the sidecar's notes
+    # the opened data.Source of "data" and of every field that a stage names: class counts, labels, specs
+    sources: Mapping[str, Any] = field(default_factory=dict)
+    memory: int = 0  # bytes that the run may take; 0: not told
 
     @property
     def subject(self) -> Subject:
