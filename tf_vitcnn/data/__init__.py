@@ -1,1 +1,1 @@
-"""Images: where they come from and how they reach a network."""
+"""Images: where they come from (`sources`) and how they reach a network (`images`)."""
