@@ -1,1 +1,21 @@
-"""The look of every figure: one theme, shared marks."""
+"""How tables are drawn: one theme, three marks, and the list of an analysis' figures.
+
+    from tf_vitcnn.charts import Drawing, marks
+
+    class SkipRatio(PerImage):
+        drawings = (
+            Drawing(("7", "E.1"), "Norm ratio of every token", "Rows are layers ...", draw=heatmap_of_tokens),
+            Drawing(("7", "E.2"), "Norm ratio over depth", "Lines ...", draw=lines, together=True),
+        )
+
+        @classmethod
+        def chart(cls, table):
+            return heatmap_of_tokens(table)
+
+Charts never compute: a chart's fields are columns of its table's Schema (or positions in `marks.DERIVED`).
+"""
+
+from tf_vitcnn.charts import marks, theme
+from tf_vitcnn.charts.drawing import Drawing, drawings_of
+
+__all__ = ["Drawing", "drawings_of", "marks", "theme"]
