@@ -92,7 +92,7 @@ class Need:
     """A table that a claim reads: its analysis, and what must be recorded of its subjects and parameters.
 
     `against`: of the second subject; None: the table must have only one. `many`: all tables that fit at once, as a
-    list, split into one list per `group`.
+    list, split into one list per `group`. `keep` looks at a table's whole record (both subjects together).
     """
 
     analysis: str
@@ -101,6 +101,7 @@ class Need:
     parameters: Where = field(default_factory=dict)
     many: bool = False
     group: Callable[[Result], Hashable] = lambda result: None
+    keep: Callable[[Result], bool] = lambda result: True
 
     def fits(self, result: Result, random: bool) -> bool:
         """Whether that table is one, of trained networks or of random ones."""
@@ -111,6 +112,7 @@ class Need:
             and len(subjects) == len(wanted)
             and all(_matches(s, w) and bool(s.get("random")) == random for s, w in zip(subjects, wanted, strict=True))
             and _matches(result.parameters, self.parameters)
+            and self.keep(result)
         )
 
     def find(self, results: Iterable[Result], random: bool = False) -> list[Any]:

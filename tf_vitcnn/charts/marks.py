@@ -54,7 +54,7 @@ def heatmap(
     scale = scale or alt.Scale(scheme=theme.SIMILARITY, domain=[0, 1], clamp=True)
     return (
         _opened([row], value, [cells], fields)
-        .mark_rect()
+        .mark_rect(**_seamless(size, len(xs), len(ys)))
         .encode(
             x=alt.X(
                 f"{x}:O", title=x_title, axis=_axis(xs, x_layer, labelAlign="left"), scale=alt.Scale(domain=list(xs))
