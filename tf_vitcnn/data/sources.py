@@ -50,7 +50,9 @@ def open_source(spec: str, data_dir: str | None = None) -> Source:
         from tf_vitcnn.data.arrays import open_digits
 
         return open_digits(spec, rest)
-    raise BadInput(f"data {spec!r}: not yet")
+    from tf_vitcnn.data.prepared import Prepared
+
+    return Prepared(spec, data_dir)
 
 
 def draw(source: Source, images: int | None, seed: int) -> np.ndarray:
