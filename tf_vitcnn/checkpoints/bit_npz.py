@@ -1,0 +1,55 @@
+"""BiT weights under the released names: `resnet/block1/unit01/a/standardized_conv2d/kernel`.
+
+Some files number the layers (`standardized_conv2d_13`), some exports add `:0` or a prefix such as `keras_layer/`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from tf_vitcnn.checkpoints.arrays import Array
+from tf_vitcnn.checkpoints.found import Found, renamed, shape_of
+from tf_vitcnn.errors import BadInput
+from tf_vitcnn.models.specs import ResNetSpec
+
+ROOT = "resnet/root_block/standardized_conv2d/kernel"
+HEAD = "resnet/head/conv2d"
+
+
+def is_bit(arrays: Mapping[str, Array]) -> bool:
+    """Whether the names are a BiT-ResNet's."""
+    return any("resnet/" in name and "/unit01/" in name for name in arrays)
+
+
+def read(source: str, arrays: Mapping[str, Array]) -> Found:
+    """The checkpoint under the released names, with its sizes."""
+    kept = {name: array for name, array in arrays.items() if not _bookkeeping(name)}
+    arrays = renamed(source, kept, _released)
+    width = shape_of(source, arrays, ROOT, 4, str)[-1]
+    if width % 64:
+        raise BadInput(f"{source}: {ROOT} makes {width} channels; expected a multiple of 64")
+    stages = 1 + max((int(m[1]) for name in arrays if (m := re.match(r"resnet/block(\d+)/", name))), default=-1)
+    units = tuple(_units(arrays, stage) for stage in range(1, stages))
+    head = arrays.get(f"{HEAD}/kernel") or arrays.get(f"{HEAD}/bias")
+    if head is not None and head.shape[:2] == (1, 1):
+        # a convolution over one pixel is a dense layer
+        arrays[f"{HEAD}/kernel"] = head.reshaped(head.shape[2:])
+    return Found(source, "bit", arrays, ResNetSpec(units, width // 64), head.shape[-1] if head else 0, None)
+
+
+def _bookkeeping(name: str) -> bool:
+    return re.split(r"[/:]", name)[0] in ("global_step", "save_counter") or name.startswith("opt/")
+
+
+def _released(name: str) -> str:
+    """A name as the released files have it."""
+    name = name.removesuffix(":0")
+    start = name.find("resnet/")
+    name = name[max(start, 0) :]
+    return re.sub(r"(?<=/)(standardized_conv2d|group_norm|conv2d)_\d+(?=/)", r"\1", name)
+
+
+def _units(arrays: Mapping[str, Array], stage: int) -> int:
+    found = [int(m[1]) for name in arrays if (m := re.match(rf"resnet/block{stage}/unit(\d+)/", name))]
+    return max(found, default=0)

@@ -1,0 +1,61 @@
+"""What a checkpoint turned out to hold, whatever file it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from tf_vitcnn.checkpoints.arrays import Array
+from tf_vitcnn.errors import BadInput
+from tf_vitcnn.models.specs import Spec
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Weights under their released names, and the sizes that their shapes tell."""
+
+    source: str  # the file or folder, for messages
+    family: str  # vit (deit and hybrids too), bit, mixer
+    arrays: Mapping[str, Array]
+    spec: Spec
+    classes: int
+    image_size: tuple[int, int] | None  # None: any
+    spelled: Callable[[str], str] = field(default=str)  # a released name as this file would write it
+    value_range: str = "-1..1"  # what the original graph takes, where there is one
+
+
+def numbered(names: Iterable[str], prefix: str) -> int:
+    """How many blocks `prefix0`, `prefix1`, ... the names count."""
+    found = {name[len(prefix) :].split("/")[0] for name in names if name.startswith(prefix)}
+    return 1 + max((int(number) for number in found if number.isdigit()), default=-1)
+
+
+def shape_of(
+    source: str, arrays: Mapping[str, Array], key: str, rank: int, spelled: Callable[[str], str]
+) -> tuple[int, ...]:
+    """The shape of an array that sizes are read from."""
+    if key not in arrays:
+        raise BadInput(f"{source}: {spelled(key)} is missing; expected the weights of a whole network")
+    shape = arrays[key].shape
+    if len(shape) != rank or min(shape, default=0) < 1:
+        raise BadInput(f"{source}: {arrays[key].name} has shape {shape}; expected {rank} axes, none of them empty")
+    return shape
+
+
+def within(arrays: Mapping[str, Array], prefixes: Iterable[str], anchor: str) -> dict[str, Array]:
+    """The arrays below the first prefix that has the anchor, without it; others (optimizer, text tower) stay behind."""
+    for prefix in prefixes:
+        if any(name.startswith(prefix + anchor) for name in arrays):
+            return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
+    return dict(arrays)
+
+
+def renamed(source: str, arrays: Mapping[str, Array], rename: Callable[[str], str]) -> dict[str, Array]:
+    """The arrays under other names; two that meet in one name are an error."""
+    result: dict[str, Array] = {}
+    for name, array in arrays.items():
+        new = rename(name)
+        if new in result:
+            raise BadInput(f"{source}: {result[new].name} and {array.name} are the same weight; expected it once")
+        result[new] = array
+    return result
