@@ -61,7 +61,7 @@ def gradient_maps(
                 tf.reduce_sum(weight[chunk] * _pick(taps[name], place, channels[chunk, tap]))
                 for tap, (name, place) in enumerate(places.items())
             ]
-        maps = []
+        maps: list[Any] = []
         for value in picked:
             # one backward pass after the other: side by side they would hold their activations together
             with tf.control_dependencies(maps[-1:]):

@@ -1,0 +1,180 @@
+"""Which heads of the first encoder block see like the lower layers of a ResNet (Fig. 5).
+
+Heads are sorted by their mean attention distance; every contiguous run of heads is a representation (its heads'
+`attn/mixed` side by side) with a CKA to each lower layer of the ResNet.
+
+Features side by side have the sum of the Gram matrices, and HSIC is bilinear in them: for a run S of heads
+HSIC(S, y) = sum_{h in S} HSIC(h, y) and HSIC(S, S) = sum_{h, h' in S} HSIC(h, h'). So one H x H and one H x L matrix
+hold all H (H + 1) / 2 runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+
+from tf_vitcnn import taps
+from tf_vitcnn.analyses.attention_distance import attention_grid
+from tf_vitcnn.analyses.base import Constants, Extra, PerMinibatch, Run, Totals, View, require
+from tf_vitcnn.stats.resample import jackknife
+from tf_vitcnn.table import Schema
+
+if TYPE_CHECKING:
+    from tf_vitcnn.subject import Subject
+
+MIXED = "attn/mixed"
+LOWER_STAGES = (1, 2)  # of a ResNet
+
+
+@dataclass(frozen=True)
+class HeadSubsets(PerMinibatch):
+    """CKA of runs of first-block heads, from local to global, with each lower ResNet layer."""
+
+    name: ClassVar[str] = "head_subsets"
+    figures: ClassVar[tuple[str, ...]] = ("5",)
+    against: ClassVar[Literal["no", "may", "must"]] = "must"
+    images: ClassVar[int | None] = 10240
+    batch: ClassVar[int | None] = 1024
+    schema: ClassVar[Schema] = Schema(
+        keys=("model", "layer", "heads", "size", "against", "depth_y", "layer_y"),
+        values={"distance_px": (0, inf), "cka": (-inf, inf), "distance_px_se": (0, inf), "cka_se": (0, inf)},
+        integers=("size", "depth_y"),
+        nullable=("distance_px", "cka", "distance_px_se", "cka_se"),
+        optional=("distance_px_se", "cka_se"),
+        sort=("model", "layer", "against", "depth_y", "layer_y", "size", "heads"),
+    )
+
+    def default_taps(self, subject: Subject) -> list[str]:
+        """Of the transformer the first block's heads; of the other the layers that they are compared with."""
+        mixed = [tap for tap in subject.taps if tap.endswith(MIXED)]
+        return mixed[:1] or lower_layers(subject)
+
+    def views(self, run: Run) -> tuple[Sequence[View], Sequence[View]]:
+        """One row per head; one column per layer of the other subject."""
+        tap = first_mixed(run.subject)
+        heads = int(run.subject.model.output[tap].shape[2])
+        rows = View(0, tap, tuple(f"{head:02d}" for head in range(heads)), _heads)
+        return [rows], [View(1, layer, (layer,), _flat) for layer in run.taps[1]]
+
+    def products(self, run: Run) -> frozenset[str]:
+        """Heads with heads, and heads with layers."""
+        return frozenset({"xx", "xy"})
+
+    def extra(self, run: Run) -> Mapping[str, Extra]:
+        """Distances of the heads, and the queries that count, from the same pass: [2, n] per image."""
+        import tensorflow as tf
+
+        from tf_vitcnn.stats.attention import attention_sums, grid_distances
+
+        tap = first_mixed(run.subject).replace(MIXED, "attn/probs")
+        grid = attention_grid(run.subject, tap)
+        distances = grid_distances(grid.rows, grid.cols, grid.pitch)
+
+        def values(probs: Any) -> Any:
+            sums = attention_sums(probs, grid.extra, distances)
+            return tf.stack([sums.distance, sums.kept], axis=1)
+
+        return {"distance": Extra(0, tap, values)}
+
+    def table(self, totals: Totals, constants: Constants, run: Run) -> pd.DataFrame:
+        """One row per run of heads and layer."""
+        groups = {"xx": totals["xx_full"], "xy": totals["xy"], "yy": totals["yy"], "distance": totals["extra/distance"]}
+        order = np.argsort(_distances(_sum(groups)), kind="stable")
+        spans = subsets(len(order))
+        cka, cka_se = jackknife(groups, lambda sums: _cka(sums, order, spans))
+        px, px_se = jackknife(groups, lambda sums: _mean_distances(sums, order, spans))
+        rows = [
+            {
+                "model": run.subjects[0].name,
+                "layer": first_mixed(run.subject),
+                "heads": "-".join(f"{head:02d}" for head in order[start:stop]),
+                "size": stop - start,
+                "against": run.subjects[1].name,
+                "depth_y": run.subjects[1].depths[layer],
+                "layer_y": layer,
+                "distance_px": px[i],
+                "distance_px_se": px_se[i],
+                "cka": cka[i, j],
+                "cka_se": cka_se[i, j],
+            }
+            for i, (start, stop) in enumerate(spans)
+            for j, layer in enumerate(run.taps[1])
+        ]
+        return self.schema.check(pd.DataFrame(rows))
+
+
+def first_mixed(subject: Subject) -> str:
+    """The mixed values of the first encoder block [b, t, n, e]."""
+    found = next((tap for tap in subject.taps if tap.endswith(MIXED)), None)
+    require(
+        found is not None,
+        f"{subject.name} has no attention heads (`.../{MIXED}`): "
+        "head_subsets needs --model to be a transformer and --against the network to compare its heads with",
+    )
+    assert found is not None
+    return found
+
+
+def lower_layers(subject: Subject) -> list[str]:
+    """A ResNet's pooled stem and the units of its first two stages, after their additions.
+
+    The paper says "lower ResNet layers" and no more. Of a foreign network: the lower half of its additions.
+    """
+    named = [t for t in subject.taps if taps.stage_of(t) in LOWER_STAGES and t.endswith("resid/post")]
+    if named:
+        return [tap for tap in subject.taps if tap == "stem/pool" or tap in named]
+    from tf_vitcnn import surgery
+
+    sums = {addition.sum for addition in surgery.additions(subject.model)[0]}
+    found = [tap for tap in subject.taps if tap in sums]
+    require(bool(found), f"{subject.name} has no residual additions: choose the layers to compare with by --taps")
+    return found[: max(1, len(found) // 2)]
+
+
+def subsets(heads: int) -> list[tuple[int, int]]:
+    """All contiguous runs [start, stop) of the sorted heads, by size."""
+    return [(start, start + size) for size in range(1, heads + 1) for start in range(heads - size + 1)]
+
+
+def _heads(mixed: Any) -> Any:
+    """[b, t, n, e] -> [n, b, t * e]."""
+    import tensorflow as tf
+
+    batch, tokens, heads, channels = mixed.shape
+    return tf.reshape(tf.transpose(mixed, [2, 0, 1, 3]), [heads, batch, tokens * channels])
+
+
+def _flat(tap: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.reshape(tap, [1, tap.shape[0], -1])
+
+
+def _sum(groups: Totals) -> dict[str, np.ndarray]:
+    return {key: np.asarray(value, np.float64).sum(axis=0) for key, value in groups.items()}
+
+
+def _distances(sums: Totals) -> np.ndarray:
+    """Mean distance of each head [n], NaN without a query that counts; NaN sorts last."""
+    distance, kept = sums["distance"]
+    return np.where(kept > 0, distance / np.where(kept > 0, kept, 1), np.nan)
+
+
+def _mean_distances(sums: Totals, order: np.ndarray, spans: Sequence[tuple[int, int]]) -> np.ndarray:
+    distances = _distances(sums)[order]
+    return np.array([distances[start:stop].mean() for start, stop in spans])
+
+
+def _cka(sums: Totals, order: np.ndarray, spans: Sequence[tuple[int, int]]) -> np.ndarray:
+    """CKA of each run with each layer [runs, l], from sums over minibatches: averaged before the ratio."""
+    xx, xy, yy = sums["xx"][np.ix_(order, order)], sums["xy"][order], sums["yy"]
+    own = np.array([xx[a:b, a:b].sum() for a, b in spans])[:, None]
+    both = np.array([xy[a:b].sum(axis=0) for a, b in spans])
+    # an unbiased HSIC of a representation with itself may fall to zero or below: then there is no CKA
+    valid = (own > 0) & (yy > 0)
+    return np.where(valid, both / np.sqrt(np.where(valid, own * yy, 1)), np.nan)
