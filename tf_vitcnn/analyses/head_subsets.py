@@ -21,6 +21,8 @@ import pandas as pd
 from tf_vitcnn import taps
 from tf_vitcnn.analyses.attention_distance import attention_grid
 from tf_vitcnn.analyses.base import Constants, Extra, PerMinibatch, Run, Totals, View, require
+from tf_vitcnn.charts import Drawing, marks, theme
+from tf_vitcnn.claims import RESNET, VIT, Claim, Need, Outcome, Result, Untested, below, claim
 from tf_vitcnn.stats.resample import jackknife
 from tf_vitcnn.table import Schema
 
@@ -29,6 +31,27 @@ if TYPE_CHECKING:
 
 MIXED = "attn/mixed"
 LOWER_STAGES = (1, 2)  # of a ResNet
+
+
+@claim(
+    "local-heads-like-resnet",
+    "Fig. 5",
+    "For subsets of a quarter of the heads, the Spearman correlation between mean distance and CKA, averaged over the "
+    "ResNet layers of the first stage, is below -0.5.",
+    Need("head_subsets", VIT, against=RESNET),
+)
+def local_heads_like_resnet(result: Result) -> Outcome:
+    """Rank correlation over the runs of max(1, H // 4) heads."""
+    heads = int(result.table["size"].max())
+    table = result.table[result.table["size"] == max(1, heads // 4)]
+    table = table[table.layer_y.map(taps.stage_of) == 1].dropna(subset=["distance_px", "cka"])
+    if table.empty:
+        return Untested("the table has no layer of the ResNet's first stage")
+    subsets_there = table.heads.nunique()
+    if subsets_there < 6:
+        return Untested(f"{subsets_there} subsets of {max(1, heads // 4)} heads: a rank correlation needs at least 6")
+    each = [of.distance_px.rank().corr(of.cka.rank()) for _, of in table.groupby("layer_y")]
+    return below(float(np.mean(each)), -0.5, what="Spearman correlation of distance and CKA")
 
 
 @dataclass(frozen=True)
@@ -48,6 +71,21 @@ class HeadSubsets(PerMinibatch):
         optional=("distance_px_se", "cka_se"),
         sort=("model", "layer", "against", "depth_y", "layer_y", "size", "heads"),
     )
+    claims: ClassVar[tuple[Claim, ...]] = (local_heads_like_resnet,)
+    drawings: ClassVar[tuple[Drawing, ...]] = (
+        Drawing(
+            ("5",),
+            "Runs of first-block heads against lower ResNet layers",
+            "Each point is a contiguous run of heads, sorted by attention distance. Falling points: local heads see "
+            "like the ResNet, global heads do not.",
+            draw=lambda table: distance_against_cka(table),
+        ),
+    )
+
+    @classmethod
+    def chart(cls, table: pd.DataFrame) -> marks.Figure:
+        """Mean distance against CKA, one panel per ResNet layer."""
+        return distance_against_cka(table)
 
     def default_taps(self, subject: Subject) -> list[str]:
         """Of the transformer the first block's heads; of the other the layers that they are compared with."""
@@ -178,3 +216,23 @@ def _cka(sums: Totals, order: np.ndarray, spans: Sequence[tuple[int, int]]) -> n
     # an unbiased HSIC of a representation with itself may fall to zero or below: then there is no CKA
     valid = (own > 0) & (yy > 0)
     return np.where(valid, both / np.sqrt(np.where(valid, own * yy, 1)), np.nan)
+
+
+def distance_against_cka(table: pd.DataFrame) -> marks.Figure:
+    """A point per run of heads, coloured by how many they are, in one panel per layer."""
+    import altair as alt
+
+    shown = table[["model", "layer", "heads", "size", "against", "depth_y", "layer_y", "distance_px", "cka"]]
+    layers = list(shown.sort_values("depth_y").layer_y.unique())
+    return (
+        alt.Chart(shown)
+        .mark_circle(size=45, opacity=0.85)
+        .encode(
+            x=alt.X("distance_px:Q", title="mean attention distance (pixels)", scale=alt.Scale(zero=False)),
+            y=alt.Y("cka:Q", title="CKA with the layer"),
+            color=alt.Color("size:Q", title="heads in the run", scale=alt.Scale(scheme=theme.SIMILARITY)),
+            tooltip=["heads:N", "size:Q", "layer_y:N", alt.Tooltip("distance_px:Q", format=".1f"), "cka:Q"],
+        )
+        .properties(width=180, height=160)
+        .facet(facet=alt.Facet("layer_y:N", sort=layers, title=None), columns=4)
+    )

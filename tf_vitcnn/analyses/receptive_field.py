@@ -18,7 +18,9 @@ import numpy as np
 import pandas as pd
 
 from tf_vitcnn.analyses._grid import grid_of, image_size
+from tf_vitcnn.analyses._receptive_claims import CLAIMS
 from tf_vitcnn.analyses.base import Batch, Constants, PerImage, Run, Stage, Totals, by_group, require
+from tf_vitcnn.charts import Drawing, marks
 from tf_vitcnn.stats.receptive_field import Place, gradient_maps, in_cells, in_chunks
 from tf_vitcnn.stats.resample import jackknife
 from tf_vitcnn.table import Schema
@@ -26,6 +28,7 @@ from tf_vitcnn.table import Schema
 if TYPE_CHECKING:
     import keras
 
+    from tf_vitcnn.claims import Claim
     from tf_vitcnn.subject import Subject
 
 # What one row's activations may sum to, times the rows of a chunk. The tape keeps about as much again.
@@ -50,6 +53,21 @@ class ReceptiveField(PerImage):
         nullable=("gradient", "gradient_se"),  # a layer that does not depend on the image; a single group
         optional=("gradient_se",),
     )
+    claims: ClassVar[tuple[Claim, ...]] = CLAIMS
+    drawings: ClassVar[tuple[Drawing, ...]] = (
+        Drawing(
+            ("6", "C.1", "C.2", "C.3", "C.4"),
+            "Effective receptive fields",
+            "Gradient of each layer's centre position with respect to the input image, every map on its own "
+            "square-root scale.",
+            draw=lambda table: maps_by_layer(table),
+        ),
+    )
+
+    @classmethod
+    def chart(cls, table: pd.DataFrame) -> marks.Figure:
+        """One small map per layer."""
+        return maps_by_layer(table)
 
     def __post_init__(self) -> None:
         require(
@@ -189,3 +207,10 @@ def _share(sums: Mapping[str, np.ndarray]) -> np.ndarray:
     maps = sums["gradient"]
     whole = maps.sum(axis=(1, 2), keepdims=True)
     return np.where(whole > 0, maps / np.where(whole > 0, whole, 1), np.nan)
+
+
+def maps_by_layer(table: pd.DataFrame) -> marks.Figure:
+    """One small map per layer, square-root scale, each normalised to its own maximum."""
+    panel = ("layer",) if table.model.nunique() == 1 else ("model", "layer")
+    ordered = table.sort_values(["model", "depth"], kind="stable")
+    return marks.small_maps(ordered, "gradient", panel=panel, columns=6, value_title="share of gradient")
