@@ -148,7 +148,7 @@ class Make:
         kernel = self.kernel(tap, d)
         layer = keras.layers.EinsumDense(
             "btd,dne->btne",
-            (None, heads, d // heads),
+            (x.shape[1], heads, d // heads),
             bias_axes="ne",
             kernel_initializer=kernel,
             name=layer_name(tap),
@@ -159,7 +159,7 @@ class Make:
         """The heads' [b, t, n, e] brought back to tokens [b, t, d]."""
         kernel = self.kernel(tap, x.shape[-1] * x.shape[-2])
         layer = keras.layers.EinsumDense(
-            "btne,ned->btd", (None, width), bias_axes="d", kernel_initializer=kernel, name=layer_name(tap)
+            "btne,ned->btd", (x.shape[1], width), bias_axes="d", kernel_initializer=kernel, name=layer_name(tap)
         )
         return layer(x)
 
