@@ -20,13 +20,14 @@ import pandas as pd
 
 from tf_vitcnn import taps
 from tf_vitcnn.analyses.attention_distance import attention_grid
-from tf_vitcnn.analyses.base import Constants, Extra, PerMinibatch, Run, Totals, View, require
+from tf_vitcnn.analyses.base import Constants, PerMinibatch, Run, Totals, View, require
 from tf_vitcnn.charts import Drawing, marks, theme
 from tf_vitcnn.claims import RESNET, VIT, Claim, Need, Outcome, Result, Untested, below, claim
 from tf_vitcnn.stats.resample import jackknife
 from tf_vitcnn.table import Schema
 
 if TYPE_CHECKING:
+    from tf_vitcnn.analyses.base import Extra
     from tf_vitcnn.subject import Subject
 
 MIXED = "attn/mixed"
@@ -107,6 +108,7 @@ class HeadSubsets(PerMinibatch):
         """Distances of the heads, and the queries that count, from the same pass: [2, n] per image."""
         import tensorflow as tf
 
+        from tf_vitcnn.analyses.base import Extra
         from tf_vitcnn.stats.attention import attention_sums, grid_distances
 
         tap = first_mixed(run.subject).replace(MIXED, "attn/probs")
