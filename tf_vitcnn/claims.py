@@ -185,6 +185,7 @@ class Claim:
     needs: tuple[Need, ...]
     measure: Callable[..., Outcome]
     pair: Callable[..., bool] = together  # which combinations of tables belong together
+    remark: str = ""  # what a reader of the verdict should know, e.g. an exception the paper itself shows
 
     def __call__(self, *results: Any) -> Outcome:
         """The measurement itself, on given tables."""
@@ -232,10 +233,10 @@ class Claim:
 
 
 def claim(
-    id: str, place: str, statement: str, *needs: Need, pair: Callable[..., bool] = together
+    id: str, place: str, statement: str, *needs: Need, pair: Callable[..., bool] = together, remark: str = ""
 ) -> Callable[[Callable[..., Outcome]], Claim]:
     """Turns the function that measures into the Claim."""
-    return lambda measure: Claim(id, place, statement, needs, measure, pair)
+    return lambda measure: Claim(id, place, statement, needs, measure, pair, remark)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from tf_vitcnn.charts import Drawing, marks
 UNITS = "CKA"
 
 
-def chart(table: pd.DataFrame) -> Any:
+def draw(table: pd.DataFrame) -> Any:
     """Lines for a table of equal layers of two checkpoints, else the heatmap."""
     return lines(table) if _matching(table) else heatmap(table)
 

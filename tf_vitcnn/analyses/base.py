@@ -24,6 +24,7 @@ from tf_vitcnn.table import Schema
 if TYPE_CHECKING:
     import altair
 
+    from tf_vitcnn.charts import Drawing
     from tf_vitcnn.claims import Claim
     from tf_vitcnn.subject import Subject
 
@@ -81,6 +82,7 @@ class Analysis:
     figures: ClassVar[tuple[str, ...]] = ()  # the paper's figures it draws, e.g. ("3", "4", "C.5")
     schema: ClassVar[Schema]
     claims: ClassVar[tuple[Claim, ...]] = ()
+    drawings: ClassVar[tuple[Drawing, ...]] = ()  # the report's figures, where one chart is not all
     against: ClassVar[Literal["no", "may", "must"]] = "no"  # whether it looks at two subjects
     needs_labels: ClassVar[bool] = False
     images: ClassVar[int | None] = None  # how many images unless told otherwise; None: all

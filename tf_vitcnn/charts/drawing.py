@@ -30,9 +30,8 @@ class Drawing:
 
 def drawings_of(analysis: type[Analysis]) -> tuple[Drawing, ...]:
     """The drawings that an analysis lists, else its one chart under all its figure numbers."""
-    listed = getattr(analysis, "drawings", ())
-    if listed:
-        return tuple(listed)
+    if analysis.drawings:
+        return analysis.drawings
     doc = (analysis.__doc__ or "").strip().splitlines()
     title = doc[0].rstrip(".") if doc else analysis.name
     return (Drawing(analysis.figures, title, "", analysis.chart),)

@@ -148,7 +148,10 @@ def depth_lines(
     y = alt.Y(f"{value}:Q", title=y_title or value, scale=y_scale or alt.Scale(zero=False))
     scale = theme.model_scale(table[color]) if color.startswith("model") else alt.Scale(range=list(theme.PALETTE))
     legend = alt.Legend(symbolOpacity=1, symbolType="stroke", symbolStrokeWidth=3)
-    encoding: dict[str, Any] = {"x": x, "color": alt.Color(f"{color}:N", scale=scale, legend=legend)}
+    encoding: dict[str, Any] = {
+        "x": x,
+        "color": alt.Color(f"{color}:N", scale=scale, legend=legend, title=color.removesuffix("_x")),
+    }
     if dash is not None:
         encoding["strokeDash"] = alt.StrokeDash(f"{dash}:N")
     names = [c for c in (color, dash, layer, depth) if c]
@@ -209,7 +212,7 @@ def _axis(names: Mapping[Any, str], layer: str | None, **more: Any) -> alt.Axis:
     if layer is None or not 1 < len(starts) <= MANY:
         step = max(1, len(places) // 12)
         return alt.Axis(values=places[::step], labelAngle=0, labelOverlap="greedy", ticks=True, grid=False)
-    label = {str(places[i]): _short(groups[i]) for i in starts}
+    label = {str(places[i]): _short(groups[i]) for i in starts if groups[i] != "stem"}  # it hides the first block's
     major = {str(places[i]): True for i in starts if groups[i].endswith("/unit00") or groups[i] in ("final", "head")}
     heavy = f"{json.dumps(major)}[datum.value]"
     return alt.Axis(

@@ -1,0 +1,235 @@
+"""Tables -> verdicts, charts and one offline page. Reads tables only: no TensorFlow, no network.
+
+The same tables give the same bytes. A file that cannot be used is named in one line and the rest is built.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from etils import epath
+
+from tf_vitcnn import analyses, charts, claims
+from tf_vitcnn.claims import Result, Verdict
+from tf_vitcnn.errors import BadInput
+from tf_vitcnn.table import first_line, read_table
+
+if TYPE_CHECKING:
+    from tf_vitcnn.charts import Drawing
+
+FORMATS = ("html", "json", "png", "svg")
+CLAIMS = "claims.csv"
+PNG_SCALE = 2  # whole pixels per unit: fractions leave seams between cells
+_KINDS: dict[str, type | tuple] = {"subjects": list, "parameters": dict, "data": dict}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One chart of the report: whose figure it is, what it shows, and the tables it was drawn from."""
+
+    drawing: Drawing
+    analysis: str
+    results: tuple[Result, ...]
+    spec: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """`Fig. 1, B.1`."""
+        return "Fig. " + ", ".join(self.drawing.figures) if self.drawing.figures else "Not in the paper"
+
+    @property
+    def slug(self) -> str:
+        """A file name that tells figure, analysis and models, from the tables' own names."""
+        number = re.sub(r"\d+", lambda n: n[0].zfill(2), self.drawing.figures[0]) if self.drawing.figures else "00"
+        stems = [epath.Path(result.path).stem for result in self.results]
+        shown = stems if len(stems) <= 3 else [stems[0], f"and-{len(stems) - 1}-more"]
+        return f"fig{number}-{self.analysis}-{'+'.join(shown)}"
+
+
+@dataclass
+class Report:
+    """What a results directory holds, as a reader wants it: verdicts, figures, what is missing, what was refused."""
+
+    results: list[Result]
+    verdicts: list[Verdict]
+    figures: list[Figure]
+    missing: list[tuple[str, Drawing]]  # analysis, drawing
+    problems: list[str] = field(default_factory=list)
+
+    def verdicts_of(self, figure: Figure) -> list[Verdict]:
+        """The tested verdicts on that figure's tables whose place is this figure."""
+        paths = {result.path for result in figure.results}
+        return [
+            v
+            for v in self.verdicts
+            if v.checks and paths & set(v.tables) and set(_places(v.claim.place)) & set(figure.drawing.figures)
+        ]
+
+
+def collect(root: str | os.PathLike) -> Report:
+    """Everything that the tables under `root` say."""
+    folder = epath.Path(root)
+    if not folder.is_dir():
+        raise BadInput(f"{root}: no such directory; expected the results directory that scripts/analyze.py wrote")
+    results, problems = gather(folder)
+    if not results and not problems:
+        raise BadInput(f"{root}: no tables here; expected ANALYSIS/NAME.csv with NAME.json beside each")
+    names = sorted({subject["name"] for result in results for subject in result.sidecar["subjects"]})
+    with charts.theme.models(names):
+        figures, missing, failed = draw(results)
+    return Report(results, claims.judge(results), figures, missing, problems + failed)
+
+
+def gather(root: epath.Path) -> tuple[list[Result], list[str]]:
+    """All usable tables in order of their paths, and one line for each file that is not usable."""
+    results: list[Result] = []
+    problems: list[str] = []
+    names: dict[str, tuple[str, Any]] = {}
+    for csv in sorted(root.glob("*/*.csv"), key=str):
+        path = csv.relative_to(root).as_posix()
+        if csv.name == CLAIMS or csv.name.startswith("."):
+            continue
+        try:
+            table = read_table(csv)
+            result = Result(table, _checked(table, table.attrs.pop("sidecar")), path)
+            _same_networks(result, names)
+        except (BadInput, OSError) as error:
+            problems.append(f"{path}: {first_line(error).replace(f'{csv}: ', '').replace(f'{root}/', '')}")
+            continue
+        results.append(result)
+    return results, problems
+
+
+def draw(results: Sequence[Result]) -> tuple[list[Figure], list[tuple[str, Drawing]], list[str]]:
+    """Figures in the paper's order, drawings without a table, and one line for each chart that failed."""
+    figures: list[Figure] = []
+    missing: list[tuple[str, Drawing]] = []
+    problems: list[str] = []
+    for name, drawing in _all_drawings():
+        groups = list(_groups(drawing, [r for r in results if r.sidecar["analysis"] == name]))
+        if not groups:
+            missing.append((name, drawing))
+        for group in groups:
+            table = group[0].table if len(group) == 1 else pd.concat([r.table for r in group], ignore_index=True)
+            try:
+                spec = drawing.draw(table).to_dict()
+            except Exception as error:  # a chart that one odd table breaks must not take the report with it
+                paths = ", ".join(r.path for r in group)
+                problems.append(f"{paths}: {drawing.title!r} cannot be drawn: {first_line(error)}")
+                continue
+            figures.append(Figure(drawing, name, tuple(group), spec))
+    return figures, missing, problems
+
+
+def write_charts(report: Report, folder: str | os.PathLike, formats: Iterable[str]) -> list[str]:
+    """Every figure as a file of its own in each format; returns their names."""
+    import json
+
+    import altair as alt
+    import vl_convert
+
+    from tf_vitcnn.page import alone
+
+    target = epath.Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    version = vegalite_version(alt.SCHEMA_VERSION)
+    written: list[str] = []
+    for figure in report.figures:
+        slug = figure.slug
+        while f"{slug}.{next(iter(formats))}" in written:
+            slug += "-b"  # the same table drawn twice under one number
+        for kind in formats:
+            path = target / f"{slug}.{kind}"
+            if kind == "json":
+                path.write_text(json.dumps(figure.spec, separators=(",", ":")) + "\n")
+            elif kind == "html":
+                path.write_text(alone(figure))
+            elif kind == "png":
+                path.write_bytes(vl_convert.vegalite_to_png(figure.spec, vl_version=version, scale=PNG_SCALE))
+            else:
+                path.write_text(vl_convert.vegalite_to_svg(figure.spec, vl_version=version))
+            written.append(path.name)
+    return written
+
+
+def vegalite_version(schema: str) -> str:
+    """`6.1` of `v6.1.0`: what the converter calls the version that Altair writes."""
+    return ".".join(schema.lstrip("v").split(".")[:2])
+
+
+def in_paper_order(label: str) -> tuple[int, str, int]:
+    """Sorting key of `3`, `C.5`: the numbered figures, then the appendix."""
+    letter, _, number = label.rpartition(".")
+    return (1, letter, int(number)) if letter else (0, "", int(number))
+
+
+def _all_drawings() -> list[tuple[str, Drawing]]:
+    found = [(name, d) for name in analyses.names() for d in charts.drawings_of(analyses.find(name))]
+    last = (2, "", 0)
+    return sorted(found, key=lambda item: min(map(in_paper_order, item[1].figures), default=last))
+
+
+def _groups(drawing: Drawing, results: Sequence[Result]) -> Iterable[list[Result]]:
+    """Tables of one chart: each alone, or all of the same data together."""
+    fitting = [result for result in results if drawing.fits(result.sidecar)]
+    if not drawing.together:
+        yield from ([result] for result in fitting)
+        return
+    shared: dict[str, list[Result]] = {}
+    for result in fitting:
+        shared.setdefault(str(result.sidecar["data"].get("spec")), []).append(result)
+    for group in shared.values():
+        # two settings of one analysis on one model cannot share a chart: their keys are the same
+        yield from _without_twins(group)
+
+
+def _without_twins(group: Sequence[Result]) -> Iterable[list[Result]]:
+    charts_: list[dict[tuple, Result]] = []
+    for result in group:
+        key = tuple(subject["name"] for subject in result.sidecar["subjects"])
+        place = next((chart for chart in charts_ if key not in chart), None)
+        if place is None:
+            charts_.append(place := {})
+        place[key] = result
+    for chart in charts_:
+        yield list(chart.values())
+
+
+def _checked(table: pd.DataFrame, sidecar: dict[str, Any]) -> dict[str, Any]:
+    """The sidecar, if it has the parts that claims and captions read and speaks of this table."""
+    for part, kind in _KINDS.items():
+        if not isinstance(sidecar.get(part), kind):
+            raise BadInput(f"its sidecar has no {part!r}; expected the JSON that scripts/analyze.py wrote beside it")
+    subjects = sidecar["subjects"]
+    if not subjects or not all(isinstance(s, dict) and isinstance(s.get("name"), str) for s in subjects):
+        raise BadInput("its sidecar names no subject")
+    if len(subjects) > 2 or len(table) == 0:
+        raise BadInput("more than two subjects" if len(table) else "the table has no rows")
+    spoken = [("model", 0), ("model_x", 0), ("model_y", len(subjects) - 1)]
+    spoken += [("against", len(subjects) - 1)] if "against" in table else []
+    for column, which in spoken:
+        if column in table and set(table[column]) != {subjects[which]["name"]}:
+            found = ", ".join(sorted(set(table[column]))[:3])
+            raise BadInput(f"its sidecar does not match: {column} is {found}, not {subjects[which]['name']}")
+    return sidecar
+
+
+def _same_networks(result: Result, names: dict[str, tuple[str, Any]]) -> None:
+    """Refuses a table whose model's name already stands for other weights."""
+    for subject in result.sidecar["subjects"]:
+        weights = subject.get("weights_sha256")
+        first, known = names.setdefault(subject["name"], (result.path, weights))
+        if known != weights:
+            raise BadInput(
+                f"{subject['name']!r} names other weights here than in {first}; give one of them another --name"
+            )
+
+
+def _places(place: str) -> list[str]:
+    """`11` of `Fig. 11 left`; several where several are named."""
+    return re.findall(r"\b(?:[A-H]\.)?\d+\b", place)
