@@ -170,11 +170,33 @@ class View:
     split: Callable[[Any], Any]
 
 
+class Extra(NamedTuple):
+    """Per-image values of one tap, summed over the images of each group."""
+
+    side: int
+    tap: str
+    values: Callable[[Any], Any]  # [b, ...] -> [b, ...]
+
+
 @dataclass(frozen=True)
 class PerMinibatch(Analysis):
     """HSIC between representations, from the Gram matrices of whole minibatches."""
 
-    repeats: ClassVar[int] = 1
+    def draws(self) -> int:
+        """How many times the images are drawn anew; each draw is a group of the sums."""
+        return 1
+
+    def product_type(self) -> str:
+        """The type of a Gram product's inputs: float32, or bfloat16 where it is faster."""
+        return "float32"
+
+    def centrings(self) -> tuple[str, ...]:
+        """`u` for the unbiased estimator; `biased` as well adds its sums under `biased/`."""
+        return ("u",)
+
+    def extra(self, run: Run) -> Mapping[str, Extra]:
+        """Per-image values wanted beside the Grams, as `extra/NAME` [GROUPS, ...] and `extra/images` [GROUPS]."""
+        return {}
 
     def views(self, run: Run) -> tuple[Sequence[View], Sequence[View]]:
         """The representations of the rows and of the columns; no columns: rows against themselves."""

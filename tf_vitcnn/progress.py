@@ -1,0 +1,40 @@
+"""How far a run is: a bar on a terminal, one line a minute elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from tqdm import tqdm
+
+
+class Progress:
+    """Images done, images/s, time left and the current stage, on stderr."""
+
+    def __init__(self, total: int, done: int = 0, quiet: bool = False) -> None:
+        self.total, self.done, self.stage = total, float(done), ""
+        self.start, self.first, self.told = time.monotonic(), float(done), time.monotonic()
+        self.quiet = quiet
+        terminal = sys.stderr.isatty() and not quiet
+        self.bar = tqdm(total=total, initial=done, unit="image", unit_scale=True, leave=False) if terminal else None
+
+    def add(self, images: float, stage: str = "") -> None:
+        """Counts images as done; says so when it is time."""
+        self.done, self.stage = self.done + images, stage or self.stage
+        if self.bar is not None:
+            self.bar.set_description(self.stage)
+            self.bar.update(images)
+        elif not self.quiet and time.monotonic() - self.told >= 60:
+            self.told = time.monotonic()
+            rate = (self.done - self.first) / (self.told - self.start)
+            left = (self.total - self.done) / max(rate, 1e-9)
+            print(
+                f"{self.stage}: {self.done:.0f} of {self.total} images, {rate:.1f} images/s, {left / 60:.0f} min left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def close(self) -> None:
+        """Takes the bar off the terminal."""
+        if self.bar is not None:
+            self.bar.close()

@@ -1,0 +1,121 @@
+"""Totals on disk: written whole or not at all, so that a run killed at any moment goes on where it was."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import time
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from tf_vitcnn import table
+from tf_vitcnn.errors import BadInput
+
+EVERY = 20.0  # seconds between writes: a kill costs no more than this and the step under way
+
+
+@dataclass
+class Progressed:
+    """Where a run stands: which stage and step come next, the stage's totals, what earlier stages handed on."""
+
+    stage: int = 0
+    step: int = 0
+    micro: int = 0  # images in a micro-batch: the same after a restart, so that sums round the same
+    totals: dict[str, np.ndarray] = field(default_factory=dict)
+    constants: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class Checkpoint:
+    """The saved state of one run, refused when it belongs to another."""
+
+    def __init__(self, path: epath.Path | None, identity: table.Sidecar, every: float = EVERY) -> None:
+        self.path, self.every = path, every
+        self.identity = json.loads(json.dumps(identity))
+        self.last = time.monotonic()
+
+    def load(self) -> Progressed:
+        """What was saved, or a fresh start."""
+        if self.path is None or not self.path.exists():
+            return Progressed()
+        try:
+            with np.load(io.BytesIO(self.path.read_bytes()), allow_pickle=False) as saved:
+                arrays = {key: saved[key] for key in saved.files}
+            header = json.loads(str(arrays.pop("header")))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise BadInput(f"{self.path}: not a checkpoint of a run; remove it to start anew") from error
+        differ = table.differences(header["identity"], self.identity)
+        if differ:
+            raise BadInput(f"{self.path}: checkpoint of another run ({'; '.join(differ[:3])}); remove it to start anew")
+        parts: dict[str, dict[str, np.ndarray]] = {"totals": {}, "constants": {}}
+        for key, value in arrays.items():
+            part, _, name = key.partition(":")
+            parts[part][name] = value
+        return Progressed(header["stage"], header["step"], header["micro"], **parts)
+
+    def save(self, state: Progressed, force: bool = False) -> None:
+        """Writes the state when it is time, in one rename."""
+        if self.path is None or (not force and time.monotonic() - self.last < self.every):
+            return
+        header = {"identity": self.identity, "stage": state.stage, "step": state.step, "micro": state.micro}
+        arrays: dict[str, Any] = {"header": np.array(json.dumps(header))}
+        arrays |= {f"totals:{k}": v for k, v in state.totals.items()}
+        arrays |= {f"constants:{k}": v for k, v in state.constants.items()}
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        part = self.path.parent / f"{self.path.name}.part"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(buffer.getvalue())
+            part.replace(self.path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise BadInput(f"{self.path}: the run's checkpoint cannot be written: {error.strerror}") from error
+        self.last = time.monotonic()
+
+    def clear(self) -> None:
+        """Removes what was saved: the run is over."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+class Lock:
+    """One run per output: the second is refused. The lock goes with its process, however that ends."""
+
+    def __init__(self, path: str | os.PathLike | None) -> None:
+        self.path = Path(path) if path is not None and "://" not in str(path) else None
+
+    def __enter__(self) -> Lock:
+        """Takes the lock."""
+        if self.path is None:
+            return self
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.file = self.path.open("a")
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadInput(
+                f"{self.path.parent}: another run is writing this output; wait for it or choose --tag"
+            ) from None
+        except OSError as error:
+            raise BadInput(f"{self.path.parent}: cannot be written: {error.strerror}") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Gives the lock back."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+            self.file.close()
+
+
+def merged(totals: Mapping[str, np.ndarray], sums: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Totals plus one step's sums, in float64."""
+    new = {key: np.asarray(value, np.float64) for key, value in sums.items()}
+    return {key: totals[key] + value if key in totals else value for key, value in new.items()}
