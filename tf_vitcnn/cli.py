@@ -11,8 +11,13 @@ from tf_vitcnn.errors import BadInput
 
 def main(function: Callable[..., int | None], description: str | None = None) -> None:
     """Runs `function` on the command line's flags (typed by its signature) and exits with its status."""
+    guard(lambda: function(**_flags(function, description)))
+
+
+def guard(function: Callable[[], int | None]) -> None:
+    """Runs `function` and exits with its status; a refused request is one line and exit status 2."""
     try:
-        status = function(**_flags(function, description))
+        status = function()
     except BadInput as refused:
         fail(" ".join(str(refused).split()))
     except KeyboardInterrupt:

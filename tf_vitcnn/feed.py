@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tf_vitcnn import data
 from tf_vitcnn.analyses.base import Batch, Picked
+from tf_vitcnn.data import sources
+from tf_vitcnn.data.base import Source
 from tf_vitcnn.devices import Replicas
-from tf_vitcnn.errors import BadInput
-from tf_vitcnn.table import first_line
 
 
 def micro_batches(images: int, micro: int, replicas: int) -> np.ndarray:
@@ -42,7 +41,7 @@ class Fed(NamedTuple):
 
 
 def feed(
-    source: data.Source,
+    source: Source,
     picked: Picked,
     positions: np.ndarray,  # [..., R, b]
     preprocessings: Sequence[Any],
@@ -54,18 +53,12 @@ def feed(
     mine = flat[:, replicas.first : replicas.first + replicas.local]
     # padding reads the first image again, and weighs nothing
     indices = picked.indices[np.maximum(mine, 0).reshape(-1)]
-    stream = iter(data.batches(source, indices, tuple(preprocessings), micro))
+    stream = iter(sources.batches(source, indices, tuple(preprocessings), micro))
     for step, local in enumerate(mine):
         batches = []
         for row in local:
-            try:
+            with sources.naming_corrupt(source, picked.indices[np.maximum(mine[step:].reshape(-1), 0)]):
                 images, label = next(stream)
-            except tf.errors.OpError as error:
-                culprit = data.name_corrupt(source, picked.indices[np.maximum(mine[step:].reshape(-1), 0)])
-                raise BadInput(
-                    f"{culprit or source.spec}: cannot be read as an image ({first_line(error)[:120]}); "
-                    "repair or remove it, or pass --skip-bad"
-                ) from error
             at = np.maximum(row, 0)
             batches.append(
                 Batch(

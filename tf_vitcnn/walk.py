@@ -28,7 +28,7 @@ TOGETHER = 64  # representations whose Grams are centred in one call, and stacke
 class PerImageWalk:
     """The step of a stage: taps of one micro-batch, computed once, to the sums of all analyses that share it."""
 
-    def __init__(self, analyses: Sequence[PerImage], stage: Stage, runs: Sequence[Run], replicas: Replicas) -> None:
+    def __init__(self, analyses: Sequence[PerImage], stage: Stage, runs: Sequence[Run], replicas: Replicas, jit: bool = False) -> None:
         subject = runs[0].subject
         bound = [a.bind(stage, run) for a, run in zip(analyses, runs, strict=True)]
         needs = [() if own else tuple(a.needs(run)) for a, own, run in zip(analyses, bound, runs, strict=True)]
@@ -47,7 +47,7 @@ class PerImageWalk:
                 sums |= {f"{key}@{analysis.name}": value for key, value in part.items()}
             return sums
 
-        self.subject, self.step = subject, replicas.summed(step)
+        self.step = replicas.summed(step, jit)
 
     def __call__(self, batch: Any, constants: Sequence[Constants]) -> dict[str, np.ndarray]:
         """Sums over all replicas, keys `name@analysis`."""
@@ -75,8 +75,10 @@ class GramWalk:
         run: Run,
         replicas: Replicas,
         budget: Callable[[int], float | None] = lambda side: None,
+        jit: bool = False,
     ) -> None:
-        self.analysis, self.run, self.replicas = analysis, run, replicas
+        self.analysis, self.run, self.replicas, self.jit = analysis, run, replicas, jit
+        self.groups = max(GROUPS, analysis.draws())
         rows, columns = analysis.views(run)
         self.sides = ["x"] * len(rows) + ["y"] * len(columns)
         self.views = [*rows, *columns]
@@ -90,8 +92,8 @@ class GramWalk:
                 names = [name for name in subject.taps if name in wanted[side]]
                 pieces = surgery.segments(subject.model, names, budget(side)) if names else []
                 self.chain.extend(Part(self, side, piece) for piece in pieces)
-        self._gram = replicas.function(self._fold)
-        self._inner = replicas.summed(self._products)
+        self._gram = replicas.function(self._fold, jit)
+        self._inner = replicas.summed(self._products, jit)
         self._cut: dict[tuple[int, int], Any] = {}
         self.shifts: dict[int, Any] = {}
         self.offsets: dict[int, Any] = {}  # squared norm of each representation's shift
@@ -117,20 +119,20 @@ class GramWalk:
                 self.scales[i] = hsic.power_of_two(x - mean)
 
     def grams(
-        self, chunks: Sequence[Any], weights: Sequence[Any], tick: Callable[[str], None] = lambda stage: None
+        self, chunks: Sequence[Batch], tick: Callable[[str], None] = lambda stage: None
     ) -> Iterator[tuple[int, Any, Any]]:
-        """(view's index, folded Grams [r, f] of each centring, norms [2, r]) of a minibatch, tap by tap.
+        """(view's index, folded Grams {centring: [r, f]}, norms [2, r]) of a minibatch, tap by tap.
 
-        `chunks` are the micro-batches' images (a tuple per chunk, one per subject); what is not needed is dropped.
+        `chunks` are its micro-batches, each on its replica, with one tensor of images per subject.
         """
         carry: list[Any] = []
         for part in self.chain:
             if part.segment is None:
-                carry = [chunk[part.side] for chunk in chunks]
+                carry = [part.begin(chunk) for chunk in chunks]
             filed: dict[int, list[Any]] = {i: [] for i in part.mine}
             shifts = [self.shifts[i] for i in part.mine]
-            for c, weight in enumerate(weights):
-                out, extras, carry[c] = part.step(carry[c], weight, shifts)
+            for c, chunk in enumerate(chunks):
+                out, extras, carry[c] = part.step(carry[c], chunk.weight, shifts)
                 for i, x in zip(part.mine, out, strict=True):
                     filed[i].append(x)
                 for name, value in extras.items():
@@ -168,8 +170,7 @@ class GramWalk:
 
     def step(
         self,
-        chunks: list[Any],
-        weights: Sequence[Any],
+        chunks: Sequence[Batch],
         group: Any,
         present: Any,
         tick: Callable[[str], None] = lambda stage: None,
@@ -178,7 +179,7 @@ class GramWalk:
         self._extras: dict[str, list[Any]] = {}
         stacks: dict[str, dict[str, Stack]] = {side: {c: [] for c in self.analysis.centrings()} for side in "xy"}
         norms: dict[str, list[Any]] = {"x": [], "y": []}
-        for i, folded, norm in self.grams(chunks, weights, tick):
+        for i, folded, norm in self.grams(chunks, tick):
             for centring, vectors in folded.items():
                 stacks[self.sides[i]][centring].append(vectors)
             norms[self.sides[i]].append(norm)
@@ -198,11 +199,12 @@ class GramWalk:
 
     def _products(self, stacks: Any, norms: Any, extras: Any, group: Any, present: Any) -> dict[str, Any]:
         wanted = self.analysis.products(self.run)
-        here = tf.one_hot(group, GROUPS) * present  # [G]
+        here = tf.one_hot(group, self.groups) * present  # [G]
         sums = {"count": here}
         for centring in self.analysis.centrings():
             x, y = (stacks[side][centring] for side in "xy")
-            xy = _inner(x, y) if y else _inner_symmetric(x)
+            pairs = _matching if "matching" in wanted else _inner
+            xy = pairs(x, y) if y else _inner_symmetric(x)
             named = {"xy": xy, "xx": _own(x) if y else tf.linalg.diag_part(xy)}
             if y:
                 named["yy"] = _own(y)
@@ -242,7 +244,13 @@ class Part:
         self.mine = [i for i, v in enumerate(walk.views) if v.side == side and v.tap in here]
         self.extras = {n: e for n, e in walk.extra.items() if e.side == side and e.tap in here}
         self.label = "images" if segment is None else (list(segment.taps) or ["..."])[-1]
-        self.step = walk.replicas.function(self._step)
+        self.step = walk.replicas.function(self._step, walk.jit)
+
+    def begin(self, chunk: Any) -> Any:
+        """This side's images of a micro-batch, on their replicas."""
+        if isinstance(chunk, Batch) and isinstance(chunk.images, tuple):
+            return chunk.images[self.side]
+        raise TypeError(f"expected a Batch, got {type(chunk)}")
 
     def taps(self, carry: Any) -> tuple[dict[str, Any], Any]:
         """The tensors that this part files, and what it hands on."""
@@ -286,6 +294,10 @@ def _rows(block: Any) -> int:
 
 def _own(blocks: Stack) -> Any:
     return tf.concat([tf.reduce_sum(tf.square(b), axis=-1) for b in blocks], axis=0)
+
+
+def _matching(x: Stack, y: Stack) -> Any:
+    return tf.concat([tf.reduce_sum(a * b, axis=-1) for a, b in zip(x, y, strict=True)], axis=0)
 
 
 def _inner(x: Stack, y: Stack) -> Any:

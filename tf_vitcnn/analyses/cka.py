@@ -153,9 +153,7 @@ class CKA(PerMinibatch):
 class _Side:
     """One axis of the matrix."""
 
-    def __init__(
-        self, run: Run, index: int, views: Sequence[View], norms: np.ndarray, letter: str, own: str
-    ) -> None:
+    def __init__(self, run: Run, index: int, views: Sequence[View], norms: np.ndarray, letter: str, own: str) -> None:
         from tf_vitcnn.stats.hsic import CONSTANT
 
         subject = run.subjects[index]

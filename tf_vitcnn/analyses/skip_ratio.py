@@ -116,7 +116,9 @@ def pairs(z: Any, f: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     has_cosine = has_ratio * tf.cast(size_z > 0, tf.float32)
     ratio = tf.math.divide_no_nan(size_z, size_f)
     # each side by its own norm: their product may leave the range of float32
-    cosine = tf.reduce_sum(tf.math.divide_no_nan(z, size_z[..., None]) * tf.math.divide_no_nan(f, size_f[..., None]), -1)
+    cosine = tf.reduce_sum(
+        tf.math.divide_no_nan(z, size_z[..., None]) * tf.math.divide_no_nan(f, size_f[..., None]), -1
+    )
     out = ((ratio, has_ratio), (cosine * has_cosine, has_cosine))
     if grid:
         out = tuple(tuple(tf.reduce_mean(x, axis=1, keepdims=True) for x in pair) for pair in out)
@@ -147,5 +149,3 @@ def _tokens(count: int, extra: Sequence[str], is_map: bool) -> tuple[list[str], 
 def _mean(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(counts > 0, sums / counts, np.nan)
-
-
