@@ -5,11 +5,11 @@ python scripts/analyze.py cka --model vit_b32 --against bit_r50x1 --data imagene
 
 import dataclasses
 import sys
-from typing import Any, get_type_hints
+from typing import Any
 
 from etils import epath
 
-from tf_vitcnn import analyses, cli, table
+from tf_vitcnn import analyses, cli, quiet, table
 from tf_vitcnn.analyses.base import Analysis
 from tf_vitcnn.errors import BadInput
 
@@ -85,11 +85,11 @@ def with_fields(kinds: list[type[Analysis]]) -> type:
     """`Flags` and the fields of the analyses, as one dataclass."""
     fields: dict[str, tuple[str, Any, Any]] = {}
     for kind in kinds:
-        types = get_type_hints(kind, localns=vars(sys.modules[kind.__module__]))
         for f in dataclasses.fields(kind):
-            default = dataclasses.field(default=f.default)
-            known = fields.setdefault(f.name, (f.name, types[f.name], default))
-            if known[1] != types[f.name] or known[2].default != f.default:
+            # annotations are text until they are asked for; those of class variables need not resolve at all
+            meant = eval(f.type, vars(sys.modules[kind.__module__])) if isinstance(f.type, str) else f.type
+            known = fields.setdefault(f.name, (f.name, meant, dataclasses.field(default=f.default)))
+            if known[1] != meant or known[2].default != f.default:
                 names = ", ".join(k.name for k in kinds)
                 raise BadInput(f"--{f.name} means different things to {names}: run them one at a time")
     return dataclasses.make_dataclass("Flags", fields.values(), bases=(Flags,), frozen=True, kw_only=True)
@@ -97,6 +97,7 @@ def with_fields(kinds: list[type[Analysis]]) -> type:
 
 def analyze(chosen: tuple[Analysis, ...], flags: Any) -> int:
     """Computes what is not there yet and writes it."""
+    quiet.start_tensorflow()
     from tf_vitcnn import runner
     from tf_vitcnn.resume import Lock
 

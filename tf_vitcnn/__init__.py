@@ -32,6 +32,10 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     """Loads the module behind a public name on first use."""
+    if name in ("load", "run", "stats", "surgery"):
+        from tf_vitcnn.quiet import start_tensorflow
+
+        start_tensorflow()
     if name in ("stats", "surgery"):
         return importlib.import_module(f"tf_vitcnn.{name}")
     if name in _HOME:

@@ -33,7 +33,7 @@ def parse(kind: Any, args: list[str], prog: str, description: str | None = None)
     shown = io.StringIO()
     try:
         with contextlib.redirect_stderr(shown):
-            config = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
+            config = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff)
             return tyro.cli(kind, args=args, prog=prog, description=description, config=config)
     except SystemExit as stop:
         if stop.code in (0, None):

@@ -283,7 +283,9 @@ class Session:
                 images = bound.images
                 lines.append(f"{images} images, micro-batches of {plan.micro}")
             seconds = sum(_seconds_per_image(s, plan.micro) for s in self.subjects) * images / self.replicas.count
-            lines.append(f"expected memory {plan.expected / 1e9:.1f} GB; forward passes {seconds / 60:.1f} min at least")
+            lines.append(
+                f"expected memory {plan.expected / 1e9:.1f} GB; forward passes {seconds / 60:.1f} min at least"
+            )
         return "\n".join(lines)
 
     # --- the computation ---

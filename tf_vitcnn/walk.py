@@ -28,7 +28,9 @@ TOGETHER = 64  # representations whose Grams are centred in one call, and stacke
 class PerImageWalk:
     """The step of a stage: taps of one micro-batch, computed once, to the sums of all analyses that share it."""
 
-    def __init__(self, analyses: Sequence[PerImage], stage: Stage, runs: Sequence[Run], replicas: Replicas, jit: bool = False) -> None:
+    def __init__(
+        self, analyses: Sequence[PerImage], stage: Stage, runs: Sequence[Run], replicas: Replicas, jit: bool = False
+    ) -> None:
         subject = runs[0].subject
         bound = [a.bind(stage, run) for a, run in zip(analyses, runs, strict=True)]
         needs = [() if own else tuple(a.needs(run)) for a, own, run in zip(analyses, bound, runs, strict=True)]
