@@ -1,9 +1,12 @@
+import keras
 import numpy as np
 import pytest
+from scipy.special import erf, softmax
 
+from tests.golden import seeded
 from tf_vitcnn import models, taps
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.models.specs import HybridStem, MixerSpec, ResNetSpec, ViTSpec
+from tf_vitcnn.models.specs import HybridStem, MixerSpec, ResNetSpec, ViTSpec, family_of, parameters
 
 TOYS = {
     "vit": ViTSpec(8, 24, 2, 3, 40, pre_logits=16),
@@ -21,19 +24,174 @@ def images(size=(32, 32), n=2):
 
 @pytest.fixture(scope="module", params=TOYS)
 def toy(request):
-    return models.build(TOYS[request.param], image_size=32, classes=7, seed=1)
+    """A family's name, its toy and what the toy makes of two images."""
+    model = models.build(TOYS[request.param], image_size=32, classes=7, seed=1)
+    return request.param, model, {name: np.asarray(value) for name, value in model(images()).items()}
+
+
+def test_the_ordered_taps_are_the_golden_ones(toy):
+    name, _, values = toy
+    lines = [f"{tap} {'x'.join(map(str, value.shape[1:]))}" for tap, value in values.items()]
+    assert lines == (seeded.HERE / f"taps/{name}.txt").read_text().splitlines()
 
 
 def test_every_tap_is_float32_and_made_by_the_layer_of_its_name(toy):
-    values = toy(images())
-    assert list(values) == list(toy.output) == taps.in_depth_order(values)
+    _, model, values = toy
+    assert list(values) == list(model.output) == taps.in_depth_order(values)
     for name, value in values.items():
-        assert value.dtype == "float32", name
-        assert toy.get_layer(taps.layer_name(name)).output is toy.output[name]
+        assert value.dtype == np.float32, name
+        assert model.get_layer(taps.layer_name(name)).output is model.output[name]
         assert np.isfinite(value).all(), name
-        assert np.std(value) > 0, name
+        assert np.std(value - value.mean(0)) > 1e-3, f"{name} says nothing about the image"
 
 
-def test_a_patch_must_tile_the_image():
-    with pytest.raises(BadInput, match="patches of 8 pixels"):
-        models.build(TOYS["vit"], image_size=(32, 36))
+def test_no_other_layer_looks_like_a_tap(toy):
+    _, model, values = toy
+    assert {layer.name for layer in model.layers if taps.parse(taps.tap_name(layer.name))} == {
+        taps.layer_name(name) for name in values
+    }
+
+
+def test_the_closed_form_counts_the_parameters(toy):
+    name, model, _ = toy
+    assert parameters(TOYS[name], 7, 32) == model.count_params()
+    wide = models.build(TOYS[name], image_size=(32, 48), classes=0, seed=None)
+    assert parameters(TOYS[name], 0, (32, 48)) == wide.count_params()
+
+
+def test_a_seed_fixes_the_weights(toy):
+    name, model, _ = toy
+    again, other = (models.build(TOYS[name], image_size=32, classes=7, seed=seed) for seed in (1, 2))
+    for weight, same, different in zip(model.weights, again.weights, other.weights, strict=True):
+        np.testing.assert_array_equal(weight, same)
+        assert np.ptp(weight) == 0 or not np.array_equal(weight, different), weight.path
+
+
+def test_a_logits_only_model_survives_saving(toy, tmp_path):
+    _, model, values = toy
+    keras.Model(model.input, model.output["head/logits"]).save(tmp_path / "toy.keras")
+    loaded = keras.models.load_model(tmp_path / "toy.keras")
+    np.testing.assert_array_equal(loaded(images()), values["head/logits"])
+    found = [taps.tap_name(layer.name) for layer in loaded.layers if taps.parse(taps.tap_name(layer.name))]
+    assert taps.in_depth_order(found) == [name for name in values if "dist" not in name]
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_a_block_without_skips_keeps_its_taps(name):
+    spec = TOYS[name]
+    with_skips = models.build(spec, image_size=32, classes=7)
+    last = len(with_skips.output) and (sum(spec.units) if name == "bit" else spec.depth) - 1
+    without = models.build(spec, image_size=32, classes=7, no_skip=(last,))
+    assert list(without.output) == list(with_skips.output)
+    sums = {layer.name for model in (with_skips,) for layer in model.layers if isinstance(layer, keras.layers.Add)}
+    bare = {layer.name for layer in without.layers if isinstance(layer, keras.layers.Identity)}
+    block = "stage2.unit01" if name == "bit" else f"block{last:02}"
+    assert bare == {layer for layer in sums if layer.startswith(block)} != set()
+    with pytest.raises(BadInput, match=f"no block {last + 1}"):
+        models.build(spec, image_size=32, no_skip=(last + 1,))
+
+
+def test_every_name_has_its_family():
+    expected = {"vit": "vit", "deit": "deit", "bit": "bit", "mixer": "mixer"}
+    for name, spec in models.SPECS.items():
+        assert family_of(spec) == expected.get(name.split("_")[0], "hybrid"), name
+    assert len(models.SPECS) == 9 + 9 + 5 + 6 + 6 + 5
+
+
+def test_unknown_names_and_sizes_are_refused_in_one_line():
+    for name, arguments in [("vit_b33", {}), ("vit_b32", {"image_size": 100}), ("vit_b32", {"image_size": (0, 32)})]:
+        with pytest.raises(BadInput) as error:
+            models.build(name, **arguments)
+        assert "\n" not in str(error.value)
+
+
+# formats.md: vision_transformer models_test.py, big_transfer's table, and published sizes in MiB less the zip's own
+COUNTS = {
+    ("r_ti16", 1000): 6_337_704,
+    ("bit_r50x1", 1000): 25_549_352,
+    ("bit_r50x1", 21843): 68_256_659,
+    ("bit_r50x3", 1000): 217_319_080,
+    ("bit_r50x3", 21843): 345_399_315,
+    ("bit_r101x1", 1000): 44_541_480,
+    ("bit_r101x1", 21843): 87_248_787,
+    ("bit_r101x3", 1000): 387_934_888,
+    ("bit_r101x3", 21843): 516_015_123,
+    ("bit_r152x2", 1000): 236_335_208,
+    ("bit_r152x2", 21843): 321_728_979,
+    ("bit_r152x4", 1000): 936_533_224,
+    ("bit_r152x4", 21843): 1_107_299_923,
+}
+MIB = {
+    ("vit_b16", 1000, 384, 0): 331.34,
+    ("vit_b16", 1000, 224, 0): 330.23,
+    ("vit_b16", 21843, 224, 768): 393.63,
+    ("vit_b32", 1000, 384, 0): 336.83,
+    ("vit_b32", 1000, 224, 0): 336.55,
+    ("vit_b32", 21843, 224, 768): 399.94,
+    ("vit_b8", 21843, 224, 768): 393.66,
+    ("vit_b8", 1000, 384, 0): 334.72,
+    ("vit_l16", 21843, 224, 0): 1242.4,
+    ("vit_l32", 21843, 224, 1024): 1.23 * 1024,
+    ("vit_h14", 21843, 224, 1280): 2.46 * 1024,
+    ("vit_b16", 21843, 224, 0): 391.4,
+    ("vit_s16", 21843, 224, 0): 114.7,
+    ("vit_ti16", 21843, 224, 0): 37.2,
+    ("vit_b32", 21843, 224, 0): 397.7,
+    ("vit_s32", 21843, 224, 0): 117.9,
+    ("vit_s16", 1000, 224, 0): 84.12,
+    ("r50_l32", 21843, 224, 0): 1336.5,
+    ("r26_s32", 21843, 224, 0): 169.6,
+    ("r_ti16", 21843, 224, 0): 39.5,
+    ("r50_b16", 21843, 224, 768): 439.75,
+    ("r26_b32", 21843, 224, 768): 450.15,
+    ("r50_b16", 1000, 384, 0): 377.47,
+    ("mixer_b16", 21843, 224, 0): 289.57,
+    ("mixer_l16", 21843, 224, 0): 875.70,
+    ("mixer_b16", 1000, 224, 0): 228.43,
+    ("mixer_l16", 1000, 224, 0): 794.21,
+}
+
+
+def test_counts_are_the_published_ones():
+    for (name, classes), count in COUNTS.items():
+        assert parameters(models.SPECS[name], classes) == count, name
+    for (name, classes, size, pre_logits), mib in MIB.items():
+        spec = models.SPECS[name]
+        if pre_logits:
+            spec = ViTSpec(**{**spec.__dict__, "pre_logits": pre_logits})
+        assert parameters(spec, classes, size) * 4 / 2**20 == pytest.approx(mib, rel=5e-3 if mib > 1200 else 2e-3), name
+
+
+def test_a_distilled_deit_is_what_numpy_makes_of_it():
+    spec = TOYS["deit_distilled"]
+    model = models.build(spec, image_size=(16, 24), classes=5, seed=3)
+    rng = np.random.default_rng(1)
+    for weight in model.weights:  # biases and norms too
+        weight.assign(weight + rng.normal(0, 0.1, weight.shape))
+    got = model(images((16, 24)))
+    w = {weight.path: np.asarray(weight, "float64") for weight in model.weights}
+
+    def norm(x, name):
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+        return x * w[f"{name}/gamma"] + w[f"{name}/beta"]
+
+    def dense(x, name):
+        return x @ w[f"{name}/kernel"] + w[f"{name}/bias"]
+
+    patches = images((16, 24)).astype("float64").reshape(2, 2, 8, 3, 8, 3).swapaxes(2, 3).reshape(2, 6, 8 * 8 * 3)
+    x = patches @ w["stem.embed/kernel"].reshape(-1, 24) + w["stem.embed/bias"]
+    first = np.concatenate([w["stem.tokens/cls"], w["stem.tokens/dist"]], 1).repeat(2, 0)
+    x = np.concatenate([first, x], 1) + w["stem.tokens/pos_embedding"]
+    for block in ("block00", "block01"):
+        y = norm(x, f"{block}.ln1.out")
+        q, k, v = (np.einsum("btd,dne->bnte", y, w[f"{block}.attn.{s}/kernel"]) for s in "qkv")
+        q, k, v = (a + w[f"{block}.attn.{s}/bias"][:, None] for a, s in ((q, "q"), (k, "k"), (v, "v")))
+        probs = softmax(q @ k.swapaxes(2, 3) / np.sqrt(8), -1)
+        y = np.einsum("bnte,ned->btd", probs @ v, w[f"{block}.attn.out/kernel"])
+        x = x + y + w[f"{block}.attn.out/bias"]
+        y = dense(norm(x, f"{block}.ln2.out"), f"{block}.mlp.pre")
+        x = x + dense(y * (1 + erf(y / np.sqrt(2))) / 2, f"{block}.mlp.out")
+    x = norm(x, "final.ln.out")
+    np.testing.assert_allclose(got["block01/attn/probs"], probs, atol=2e-6)
+    np.testing.assert_allclose(got["head/logits"], dense(x[:, 0], "head.logits"), atol=1e-5)
+    np.testing.assert_allclose(got["head/logits_dist"], dense(x[:, 1], "head.logits_dist"), atol=1e-5)
