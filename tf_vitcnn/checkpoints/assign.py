@@ -51,7 +51,9 @@ def fill(model: keras.Model, found: Found, spec: Spec, image_size: tuple[int, in
     assert weights.keys() == {row.target for row in expected}, set(weights) ^ {row.target for row in expected}
     # in the file's order, so that a stacked array is read once
     for row in sorted(expected, key=lambda row: arrays[row.key].name):
-        weights[row.target].assign(_values(found.source, arrays[row.key], row))
+        weight = weights[row.target]
+        # our variable may keep an axis of length one, to be broadcast
+        weight.assign(_values(found.source, arrays[row.key], row).reshape(weight.shape))
 
 
 def _values(source: str, array: Array, row: Row) -> np.ndarray:

@@ -22,7 +22,7 @@ def is_bit(arrays: Mapping[str, Array]) -> bool:
     return any("resnet/" in name and "/unit01/" in name for name in arrays)
 
 
-def read(source: str, arrays: Mapping[str, Array]) -> Found:
+def read(source: str, arrays: Mapping[str, Array], value_range: str = "-1..1") -> Found:
     """The checkpoint under the released names, with its sizes."""
     kept = {name: array for name, array in arrays.items() if not _bookkeeping(name)}
     arrays = renamed(source, kept, _released)
@@ -35,7 +35,9 @@ def read(source: str, arrays: Mapping[str, Array]) -> Found:
     if head is not None and head.shape[:2] == (1, 1):
         # a convolution over one pixel is a dense layer
         arrays[f"{HEAD}/kernel"] = head.reshaped(head.shape[2:])
-    return Found(source, "bit", arrays, ResNetSpec(units, width // 64), head.shape[-1] if head else 0, None)
+    return Found(
+        source, "bit", arrays, ResNetSpec(units, width // 64), head.shape[-1] if head else 0, None, str, value_range
+    )
 
 
 def _bookkeeping(name: str) -> bool:

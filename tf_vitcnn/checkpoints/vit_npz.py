@@ -8,7 +8,7 @@ Linen counts each kind apart (LayerNorm_0, LayerNorm_1, ...); scan stacks all bl
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import isqrt
 
 import numpy as np
@@ -40,8 +40,8 @@ def read(source: str, arrays: Mapping[str, Array], gelu: str = "tanh") -> Found:
     if any(name.startswith(("MAPHead_0/", "probe")) for name in arrays):
         raise BadInput(f"{source}: pooled by attention (MAPHead_0); expected a class token or the mean over tokens")
     arrays = _unstacked(source, arrays)
-    linen = any(f"/{name}/" in key for key in arrays for name in LINEN)
-    spelled = _linen if linen else str
+    is_linen = any(f"/{name}/" in key for key in arrays for name in LINEN)
+    spelled: Callable[[str], str] = linen if is_linen else str
     arrays = renamed(source, arrays, _released)
     arrays = {key: _flat_norm(key, array) for key, array in arrays.items()}
     arrays = _with_cls_position(arrays)
@@ -62,7 +62,7 @@ def _released(name: str) -> str:
     return "/".join(parts)
 
 
-def _linen(name: str) -> str:
+def linen(name: str) -> str:
     """The inverse of `_released`, for messages."""
     back = {old: new for new, old in LINEN.items()}
     return "/".join(back.get(part, part) for part in name.split("/"))
@@ -105,11 +105,11 @@ def _with_cls_position(arrays: dict[str, Array]) -> dict[str, Array]:
     return {**arrays, POSITIONS: Array(positions.name, (n, length + 1, d), np.dtype(np.float32), read)}
 
 
-def _spec(source: str, arrays: Mapping[str, Array], spelled: object, gelu: str) -> ViTSpec:
+def _spec(source: str, arrays: Mapping[str, Array], spelled: Callable[[str], str], gelu: str) -> ViTSpec:
     """The sizes, read from shapes."""
 
     def shape(key: str, rank: int) -> tuple[int, ...]:
-        return shape_of(source, arrays, key, rank, spelled)  # type: ignore[arg-type]
+        return shape_of(source, arrays, key, rank, spelled)
 
     patch, _, _, width = shape("embedding/kernel", 4)
     depth = numbered(arrays, BLOCK)
