@@ -109,7 +109,7 @@ def pairs(z: Any, f: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     """(ratio, valid) and (cosine, valid) of z, f [b, ..., d], each [b, t]; maps give one token, their mean."""
     import tensorflow as tf
 
-    grid = z.shape.rank == 4
+    grid = f.shape.rank == 4  # z may be a map before it is a sequence: a Mixer's embedding
     z, f = (tf.reshape(x, [-1, int(np.prod(x.shape[1:-1])), x.shape[-1]]) for x in (z, f))
     size_z, size_f = tf.norm(z, axis=-1), tf.norm(f, axis=-1)
     has_ratio = tf.cast(size_f > 0, tf.float32)

@@ -1,0 +1,138 @@
+import keras
+import numpy as np
+import pytest
+
+from tf_vitcnn import models
+from tf_vitcnn.errors import BadInput
+from tf_vitcnn.surgery import expose, segments
+
+L = keras.layers
+
+
+def images(size=32, count=2):
+    return np.random.default_rng(0).normal(size=(count, size, size, 3)).astype("float32")
+
+
+def two_headed(name):
+    x = keras.Input((8,))
+    y = L.Dense(8, name="dense")(x) + 1.0
+    return keras.Model(x, list(keras.ops.split(y, 2, axis=-1)), name=name)
+
+
+def nested():
+    """Nested functional and Sequential models with the same names inside, layers called twice, several outputs."""
+    one, two = two_headed("one"), two_headed("two")
+    tail = keras.Sequential([L.Dense(8, name="dense"), L.ReLU(name="relu")], name="tail")
+    x = keras.Input((8,))
+    shared = L.Dense(8, name="dense")
+    y = shared(shared(x))
+    first, _ = one(y)
+    _, second = two(y * 2.0)
+    return keras.Model(x, tail(tail(L.Concatenate(name="cat")([first, second]))))
+
+
+def test_nested_models_are_flattened_on_the_same_weights(tmp_path):
+    model, x = nested(), np.random.default_rng(0).normal(size=(3, 8))
+    before = model(x)
+    shown = expose(model)
+    names = list(shown.output)
+    plain = [name for name in names if "add" not in name and "split" not in name and "multiply" not in name]
+    assert plain == [
+        *("dense", "dense#2", "one/dense", "two/dense", "cat"),
+        *("tail/dense", "tail/relu", "tail#2/dense", "tail#2/relu"),
+    ]
+    assert sum(name.startswith("two/split") for name in names) == 2
+    assert [name.split(":")[-1] for name in names if "split" in name] == ["0", "1"] * 2
+    taps = shown(x)
+    np.testing.assert_array_equal(taps[names[-1]], before)
+    np.testing.assert_array_equal(model(x), before)
+    assert {id(w) for w in shown.weights} == {id(w) for w in model.weights}
+    for name in names:
+        part = keras.Model(shown.input, shown.output[name])
+        part.save(tmp_path / "part.keras")
+        np.testing.assert_array_equal(keras.models.load_model(tmp_path / "part.keras")(x), taps[name])
+
+
+def test_sequential_and_selections():
+    model = keras.Sequential([keras.Input((4,)), L.Dense(3, name="a"), L.ReLU(name="b"), L.Dense(2, name="c")])
+    assert list(expose(model).output) == ["a", "b", "c"]
+    assert list(expose(model, ["c", "a"]).output) == ["a", "c"]
+    assert list(expose(model, "[ab]").output) == ["a", "b"]
+    assert list(expose(model, lambda name: name > "a").output) == ["b", "c"]
+
+
+@pytest.mark.parametrize("name", ["vit_ti16", "deit_ti16", "r_ti16", "bit_r50x1", "mixer_s32"])
+def test_ours_is_known_again_without_its_taps(name):
+    model = models.build(name, image_size=32, classes=4, seed=None)
+    assert list(expose(model).output) == list(model.output)
+    bare = keras.Model(model.input, model.output["head/logits"])
+    assert list(expose(bare).output) == list(model.output)
+
+
+class Subclassed(keras.Model):
+    def call(self, x):
+        return x
+
+
+def test_bad_input():
+    with pytest.raises(BadInput, match=r"subclassed model, without a graph.*keras.Model\(inputs, outputs\)"):
+        expose(Subclassed(name="odd"))
+    with pytest.raises(BadInput, match="not built"):
+        expose(keras.Sequential([L.Dense(2)]))
+    with pytest.raises(BadInput, match="expected a Keras model, got int"):
+        expose(3)
+    with pytest.raises(BadInput, match=r"no tap matches 'dence'; nearest: dense"):
+        expose(nested(), "dence")
+    with pytest.raises(BadInput, match="selects none of the"):
+        expose(nested(), lambda name: False)
+
+
+# The families' smallest members; `slow` takes every class.
+FAST = {
+    "ResNet50": 32,
+    "ResNet50V2": 32,
+    "MobileNetV3Small": 32,
+    "ConvNeXtTiny": 32,
+    "EfficientNetV2B0": 32,
+}
+SMALLEST = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}
+CLASSES = sorted(name for name, value in vars(keras.applications).items() if callable(value) and name[0].isupper())
+
+
+def holds_for(name, folder, chained=False):
+    """Everything that the issue asks of a class of keras.applications."""
+    size = SMALLEST.get(name, 32)
+    model = getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3), classes=5)
+    x = 100 * images(size)
+    shown = expose(model)
+    names = list(shown.output)
+    taps = shown(x, training=False)
+    np.testing.assert_array_equal(taps[names[-1]], model(x, training=False))
+    assert {id(w) for w in shown.weights} == {id(w) for w in model.weights}
+    for tap in (names[len(names) // 3], names[len(names) // 2]):
+        part = keras.Model(shown.input, shown.output[tap])
+        part.save(folder / "part.keras")
+        np.testing.assert_array_equal(keras.models.load_model(folder / "part.keras")(x, training=False), taps[tap])
+    if chained:
+        carry = x
+        for segment in segments(shown, names):
+            filed, carry = segment(carry)
+            for tap, value in filed.items():
+                scale = max(1.0, float(np.abs(taps[tap]).max()))
+                np.testing.assert_allclose(value, taps[tap], atol=1e-6 * scale, err_msg=tap)
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_families_of_keras_applications(name, tmp_path):
+    holds_for(name, tmp_path, chained=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_class_of_keras_applications(name, tmp_path):
+    holds_for(name, tmp_path, chained=True)
+    keras.backend.clear_session()
+
+
+def test_there_are_many_classes():
+    assert len(CLASSES) >= 38
