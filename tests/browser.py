@@ -46,9 +46,13 @@ def visit(page: Path, screenshot: Path | None = None, seconds: int = 60) -> Visi
         copy = Path(scratch) / "page.html"
         head, _, tail = page.read_text(encoding="utf-8").rpartition("</body>")  # Vega's code has one too
         copy.write_text(head + PROBE + tail, encoding="utf-8")
-        dom = _chromium(scratch, f"--timeout={1000 * seconds}", f"--virtual-time-budget={1000 * seconds}", "--dump-dom", copy)
+        dom = _chromium(
+            scratch, f"--timeout={1000 * seconds}", f"--virtual-time-budget={1000 * seconds}", "--dump-dom", copy
+        )
         if screenshot is not None:
-            _chromium(scratch, f"--screenshot={screenshot}", "--window-size=1200,2400", "--virtual-time-budget=20000", page)
+            _chromium(
+                scratch, f"--screenshot={screenshot}", "--window-size=1200,2400", "--virtual-time-budget=20000", page
+            )
         log = json.loads((Path(scratch) / "net.json").read_text())
     found = re.search(r'data-probe="([^"]*)"', dom.stdout)
     probe = json.loads(found[1].replace("&quot;", '"')) if found else {}
@@ -69,4 +73,6 @@ def _requests(log: dict) -> list[str]:
     """Addresses that the page asked for; the browser's own housekeeping has no initiator."""
     started = [event.get("params", {}) for event in log["events"] if "initiator" in event.get("params", {})]
     asked = {p["url"] for p in started if p["initiator"] != "not an origin" and "url" in p}
-    return sorted(url for url in asked if not url.startswith(("data:", "blob:", "chrome:", "https://accounts.google.com")))
+    return sorted(
+        url for url in asked if not url.startswith(("data:", "blob:", "chrome:", "https://accounts.google.com"))
+    )

@@ -23,6 +23,7 @@ margin:0 auto;max-width:1180px;padding:16px 24px}
 h1{font-size:26px;margin:12px 0 4px}h2{font-size:20px;margin:36px 0 8px;border-bottom:1px solid #ccc}
 h3{font-size:16px;margin:28px 0 4px}p{margin:6px 0}code{font-size:13px;overflow-wrap:anywhere}
 table{border-collapse:collapse;font-size:13px;width:100%}
+td:nth-child(2){white-space:nowrap}
 td,th{text-align:left;vertical-align:top;padding:4px 8px;border-bottom:1px solid #e4e4e4}
 th{border-bottom:2px solid #999}
 .scroll{overflow-x:auto}.chart{margin:10px 0;overflow-x:auto;min-height:60px}

@@ -67,7 +67,9 @@ class Report:
         return [
             v
             for v in self.verdicts
-            if v.checks and paths & set(v.tables) and set(_places(v.claim.place)) & set(figure.drawing.figures)
+            if v.checks
+            and paths & set(v.tables)
+            and set(claims.FIGURE.findall(v.claim.place)) & set(figure.drawing.figures)
         ]
 
 
@@ -162,16 +164,9 @@ def vegalite_version(schema: str) -> str:
     return ".".join(schema.lstrip("v").split(".")[:2])
 
 
-def in_paper_order(label: str) -> tuple[int, str, int]:
-    """Sorting key of `3`, `C.5`: the numbered figures, then the appendix."""
-    letter, _, number = label.rpartition(".")
-    return (1, letter, int(number)) if letter else (0, "", int(number))
-
-
 def _all_drawings() -> list[tuple[str, Drawing]]:
     found = [(name, d) for name in analyses.names() for d in charts.drawings_of(analyses.find(name))]
-    last = (2, "", 0)
-    return sorted(found, key=lambda item: min(map(in_paper_order, item[1].figures), default=last))
+    return sorted(found, key=lambda item: claims.order(item[1].figures[0] if item[1].figures else "elsewhere"))
 
 
 def _groups(drawing: Drawing, results: Sequence[Result]) -> Iterable[list[Result]]:
@@ -228,8 +223,3 @@ def _same_networks(result: Result, names: dict[str, tuple[str, Any]]) -> None:
             raise BadInput(
                 f"{subject['name']!r} names other weights here than in {first}; give one of them another --name"
             )
-
-
-def _places(place: str) -> list[str]:
-    """`11` of `Fig. 11 left`; several where several are named."""
-    return re.findall(r"\b(?:[A-H]\.)?\d+\b", place)

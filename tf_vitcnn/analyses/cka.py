@@ -16,7 +16,12 @@ import numpy as np
 import pandas as pd
 
 from tf_vitcnn import taps as names_of
+from tf_vitcnn.analyses import _cka_chart
+from tf_vitcnn.analyses._cka_chart import DRAWINGS
+from tf_vitcnn.analyses._cka_claims import CLAIMS
 from tf_vitcnn.analyses.base import Constants, PerMinibatch, Run, Totals, View, require
+from tf_vitcnn.charts import Drawing
+from tf_vitcnn.claims import Claim
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.stats.resample import jackknife, over_repeats
 from tf_vitcnn.table import Schema
@@ -43,6 +48,8 @@ class CKA(PerMinibatch):
         nullable=("cka", "cka_se", "cka_biased"),
         optional=("cka_biased",),
     )
+    claims: ClassVar[tuple[Claim, ...]] = CLAIMS
+    drawings: ClassVar[tuple[Drawing, ...]] = DRAWINGS
     against: ClassVar[Literal["no", "may", "must"]] = "may"
     images: ClassVar[int | None] = 10240
     batch: ClassVar[int | None] = 1024
@@ -145,8 +152,6 @@ class CKA(PerMinibatch):
     @classmethod
     def chart(cls, table: pd.DataFrame) -> altair.Chart:
         """Heatmap with the origin at the lower left; lines over depth for matching pairs."""
-        from tf_vitcnn.analyses import _cka_chart
-
         return _cka_chart.draw(table)
 
 
