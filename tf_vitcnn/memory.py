@@ -11,11 +11,13 @@ from pathlib import Path
 from tf_vitcnn import surgery
 from tf_vitcnn.analyses.base import PerMinibatch, Run
 from tf_vitcnn.errors import BadInput
+from tf_vitcnn.subject import Subject
 from tf_vitcnn.surgery.segments import nbytes
 
 GB = 1e9
 RUNTIME = 0.9 * GB  # TensorFlow itself, the input pipeline and the allocator's slack
 TRANSIENT = 0.4 * GB  # what the operations of one micro-batch may hold inside a segment
+JOINED = 1.1  # one tap's chunks are copied once more while its Gram is made
 
 
 def available() -> float:
@@ -48,7 +50,7 @@ class Plan:
     """Micro-batch size, bytes per image that a segment may hold on each side, and what the run will take."""
 
     micro: int
-    segment: dict[int, float]
+    segment: dict[int, float | None]  # None: cut at blocks
     expected: float
 
 
@@ -78,17 +80,16 @@ def grams(analysis: PerMinibatch, run: Run, budget: float, replicas: int) -> Pla
         names = [t for t in subject.taps if any(v.side == side and v.tap == t for v in views)]
         if not names:
             continue
-        # a segment's taps, and one joined block of the tap whose Gram is being made
-        smallest = max(s.bytes_per_image for s in surgery.segments(subject.model, names, 0.0)) * 1.1
-        held[side] = max(left / 1.1, 0.0)
-        peak_here = max(s.bytes_per_image for s in surgery.segments(subject.model, names, held[side])) * 1.1
-        least, widest = max(least, smallest), max(widest, peak_here)
+        least = max(least, _widest(subject, names, 0.0))
+        # a block or so at a time; finer cuts only where memory asks for them
+        held[side] = None if _widest(subject, names, None) <= left else max(left, 0.0) / JOINED
+        widest = max(widest, _widest(subject, names, held[side]))
     if least > left:
         fits = _largest(n, lambda m: _needs(analysis, run, m, replicas, least, budget))
+        advice = f"the largest minibatch that fits is {fits}: pass --batch {fits}, or more --memory"
         raise BadInput(
-            f"minibatches of {n} images need {(fixed + replicas * (images + n * least)) / GB:.1f} GB, "
-            f"and {budget / GB:.1f} GB are allowed; the largest minibatch that fits is {fits}: "
-            f"pass --batch {fits}, or more --memory"
+            f"minibatches of {n} images need {(fixed + replicas * (images + n * least)) / GB:.1f} GB, and "
+            f"{budget / GB:.1f} GB are allowed; {advice if fits else 'no minibatch fits: pass more --memory'}"
         )
     micro = int(min(n, max(1, min(64, TRANSIENT / widest))))
     return Plan(micro, held, fixed + replicas * (images + n * widest))
@@ -109,9 +110,15 @@ def _needs(analysis: PerMinibatch, run: Run, n: int, replicas: int, least: float
     return RUNTIME + TRANSIENT + _weights(run) + replicas * (stack + n * (image + least)) <= budget
 
 
+def _widest(subject: Subject, names: Sequence[str], budget: float | None) -> float:
+    return JOINED * max(s.bytes_per_image for s in surgery.segments(subject.model, names, budget))
+
+
 def _largest(n: int, fits: Callable[[int], bool]) -> int:
-    """The largest minibatch below n that fits, at least 4."""
+    """The largest minibatch below n that fits; 0 when none does."""
     low, high = 4, n
+    if not fits(low):
+        return 0
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)

@@ -19,7 +19,7 @@ from etils import epath
 from tf_vitcnn import table
 from tf_vitcnn.errors import BadInput
 
-EVERY = 20.0  # seconds between writes: a kill costs no more than this and the step under way
+EVERY = float(os.environ.get("TF_VITCNN_CHECKPOINT_SECONDS", "20"))  # a kill costs no more than this and one step
 
 
 @dataclass
