@@ -36,7 +36,7 @@ def local(where: str, architecture: str) -> Path:
         return _download(where, "https://storage.googleapis.com/" + urllib.parse.quote(where[len("gs://") :]))
     path = Path(where).expanduser()
     if not path.exists():
-        raise BadInput(f"{where}: no such file or folder, and no variant of {architecture} in the catalog")
+        raise BadInput(f"{where}: no such file or folder; expected a checkpoint of {architecture}")
     return path
 
 

@@ -49,8 +49,22 @@ def load(spec: str, image_size: int | Size | None, seed: int, name: str | None) 
         raise BadInput(f"{spec}: nothing after '@'; expected a variant, a file, a folder, a handle or 'random'")
     if where == "random":
         return _random(spec, architecture, image_size or (224, 224), seed, name)
-    entry = catalog.find(architecture, where)
+    entry = _entry(architecture, where)
     return _stored(spec, architecture, entry.source if entry else where, entry, image_size, name)
+
+
+def _entry(architecture: str, where: str) -> catalog.Entry | None:
+    """The catalog's entry, the default for no variant; None where a path or a handle stands."""
+    known = catalog.variants(architecture)
+    if where in known:
+        return known[where]
+    if not where and known:
+        return next(iter(known.values()))
+    if not where:
+        raise BadInput(f"{architecture}: no released checkpoint; expected {architecture}@FILE or {architecture}@random")
+    if "/" in where or Path(where).suffix or Path(where).exists() or where.startswith("kaggle:"):
+        return None
+    raise unknown(f"variant of {architecture}", where, [*known, "random", "FILE.npz", "DIR"])
 
 
 def _random(spec: str, architecture: str, image_size: Size, seed: int, name: str | None) -> Subject:
