@@ -64,7 +64,7 @@ def block_ends(subject: Subject) -> list[str]:
     if not ends:
         from tf_vitcnn import surgery
 
-        sums = [addition.sum for addition in surgery.additions(subject.model)[0]]  # type: ignore[attr-defined]
+        sums = [addition.sum for addition in surgery.additions(subject.model)[0]]
         ends = [tap for tap in sums if tap in subject.depths]
     ends = ends or [tap for tap in taps.default(subject.taps) if len(subject.model.output[tap].shape) > 2]
     if not ends:

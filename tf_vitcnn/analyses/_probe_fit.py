@@ -93,7 +93,7 @@ def _problems(reader: Reader, totals: Totals, constants: Constants, classes: int
     if source == "rows":
         label, held = totals["rows/label"].astype(int), totals["rows/role"] == HELD_OUT
         return [
-            lambda s=s: ridge.fit_rows(totals[f"rows/{tap}"][:, s], label, held, classes)  # type: ignore[misc]
+            lambda s=s: ridge.fit_rows(totals[f"rows/{tap}"][:, s], label, held, classes)
             for s in range(len(reader.names))
         ]
 
@@ -102,7 +102,7 @@ def _problems(reader: Reader, totals: Totals, constants: Constants, classes: int
 
     pivot = constants[f"pivot/{tap}"]
     return [
-        lambda s=s: ridge.fit_sums(part(0, s), part(HELD_OUT, s), pivot[s].astype(np.float64))  # type: ignore[misc]
+        lambda s=s: ridge.fit_sums(part(0, s), part(HELD_OUT, s), pivot[s].astype(np.float64))
         for s in range(len(reader.names))
     ]
 
