@@ -9,6 +9,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from etils import epath
 
 from tf_vitcnn.analyses._layout import Grid
 from tf_vitcnn.analyses._probe_features import MEAN, Reader, readers
-from tf_vitcnn.analyses._probe_split import HELD_OUT
+from tf_vitcnn.analyses._probe_split import FIT, HELD_OUT
 from tf_vitcnn.analyses.base import Batch, Constants, Totals
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.stats import ridge
@@ -61,7 +62,7 @@ def sums(features: Features, batch: Batch, constants: Constants, classes: int) -
     for reader, values in features.items():
         x = _present(values - constants[f"pivot/{reader.tap}"][:, None], batch)
         # float32: about the pivot nothing cancels; the host adds in float64
-        parts = [x * tf.cast(batch.role == role, x.dtype)[:, None] for role in (0, HELD_OUT)]
+        parts = [x * tf.cast(batch.role == role, x.dtype)[:, None] for role in (FIT, HELD_OUT)]
         by_class = tf.math.unsorted_segment_sum(tf.transpose(x, [1, 0, 2]), segment, 2 * classes)
         found[f"xx/{reader.tap}"] = tf.stack([tf.matmul(x, part, transpose_a=True) for part in parts])
         found[f"xy/{reader.tap}"] = tf.reshape(by_class, [2, classes, *x.shape[::2]])
@@ -90,21 +91,18 @@ def _problems(reader: Reader, totals: Totals, constants: Constants, classes: int
     source = "rows" if f"rows/{tap}" in totals else "xx"
     if not np.isfinite(totals[f"{source}/{tap}"].sum()):
         raise BadInput(f"{tap}: its values are not finite numbers; a probe cannot be fitted")
+    sets = range(len(reader.names))
     if source == "rows":
-        label, held = totals["rows/label"].astype(int), totals["rows/role"] == HELD_OUT
-        return [
-            lambda s=s: ridge.fit_rows(totals[f"rows/{tap}"][:, s], label, held, classes)
-            for s in range(len(reader.names))
-        ]
+        rows, label, held = totals[f"rows/{tap}"], totals["rows/label"].astype(int), totals["rows/role"] == HELD_OUT
+        # views of the rows: a set is copied when its turn comes
+        return [partial(ridge.fit_rows, rows[:, s], label, held, classes) for s in sets]
+    pivot = constants[f"pivot/{tap}"].astype(np.float64)
+    fit, held = ([_part(totals, tap, role, s) for s in sets] for role in (FIT, HELD_OUT))
+    return [partial(ridge.fit_sums, fit[s], held[s], pivot[s]) for s in sets]
 
-    def part(role: int, s: int) -> ridge.Sums:
-        return ridge.Sums(totals[f"xx/{tap}"][role, s], totals[f"xy/{tap}"][role, :, s], totals["images"][role])
 
-    pivot = constants[f"pivot/{tap}"]
-    return [
-        lambda s=s: ridge.fit_sums(part(0, s), part(HELD_OUT, s), pivot[s].astype(np.float64))
-        for s in range(len(reader.names))
-    ]
+def _part(totals: Totals, tap: str, role: int, s: int) -> ridge.Sums:
+    return ridge.Sums(totals[f"xx/{tap}"][role, s], totals[f"xy/{tap}"][role, :, s], totals["images"][role])
 
 
 def tested(features: Features, batch: Batch, constants: Constants) -> dict[str, Any]:
