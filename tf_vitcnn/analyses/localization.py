@@ -230,6 +230,6 @@ def _cutter(rows: int, cols: int, patch: int | None) -> Callable[[Any], Any]:
 
 def _cell(size: int, cells: int, patch: int | None) -> int:
     """Pixels of a cell: the patch where the network drops what does not fill one, else what covers the image."""
-    if size % cells and patch and size // patch == cells:
+    if patch and size // patch == cells:
         return patch
     return -(-size // cells)
