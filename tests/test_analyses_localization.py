@@ -2,7 +2,6 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-from tf_vitcnn.runner import run
 
 from tests import synthetic
 from tf_vitcnn import analyses
@@ -11,6 +10,7 @@ from tf_vitcnn.analyses.localization import Localization, _cutter, own_to_best
 from tf_vitcnn.claims import Result
 from tf_vitcnn.data.images import Preprocessing
 from tf_vitcnn.errors import BadInput
+from tf_vitcnn.runner import run
 from tf_vitcnn.subject import Subject
 
 
