@@ -56,15 +56,15 @@ def test_readouts_of_tokens(vit):
     ("side", "channels", "block"), [(56, 256, 2), (28, 512, 2), (14, 1024, 1), (7, 2048, 1), (56, 64, 4)]
 )
 def test_patching_brings_maps_to_the_last_stages_grid_and_width(side, channels, block):
-    final = Grid(7, 7, (), 2048, 3)
-    found, grid = _brought(Grid(side, side, (), channels, 3), final, True)
+    final = Grid(7, 7, (), 2048, "map")
+    found, grid = _brought(Grid(side, side, (), channels, "map"), final, True)
     assert (found, grid.rows, grid.cols) == (block, 7, 7)
     assert grid.channels == block**2 * channels <= 2048
-    assert _brought(Grid(side, side, (), channels, 3), final, False)[0] == 1
+    assert _brought(Grid(side, side, (), channels, "map"), final, False)[0] == 1
 
 
 def test_patched_and_pooled_features():
-    source, grid = Grid(8, 8, (), 3, 3), Grid(2, 2, (), 12, 3)
+    source, grid = Grid(8, 8, (), 3, "map"), Grid(2, 2, (), 12, "map")
     x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
     names = (*grid.names, "gap")
     found = Reader("stage1/unit00/resid/post", names, source, grid, 2)(x).numpy()
@@ -126,7 +126,7 @@ def test_streamed_float32_sums_give_the_probe_of_all_at_once(offset):
     n, p, classes = 64, 6, 3
     label, role = rng.integers(0, classes, n), (np.arange(n) >= 56).astype(int)
     x = (rng.normal(size=(n, p)) + label[:, None] + offset).astype("float32")
-    reader = Reader(TAP, ("gap",), Grid(1, 1, (), p, 1), Grid(1, 1, (), p, 1), 1)
+    reader = Reader(TAP, ("gap",), Grid(1, 1, (), p, "vector"), Grid(1, 1, (), p, "vector"), 1)
     constants = {f"pivot/{TAP}": x[None, :8].mean(1)}
     totals = {}
     for i in range(0, n, 8):

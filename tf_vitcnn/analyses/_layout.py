@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class Grid(NamedTuple):
-    """Positions of a tap [b, extra + rows * cols, d], of a map [b, rows, cols, d], or of one vector [b, d]."""
+    """Vectors of `channels` numbers: extra tokens first, then the grid row by row."""
 
     rows: int
     cols: int
-    extra: tuple[str, ...]  # tokens without a place, first in line: cls, dist, registers
+    extra: tuple[str, ...]  # tokens without a place: cls, dist, registers
     channels: int
-    rank: int
+    kind: str  # "map" [b, rows, cols, d], "tokens" [b, t, ...] or "vector" [b, d]
 
     @property
     def tokens(self) -> int:
@@ -34,28 +34,29 @@ class Grid(NamedTuple):
 
 def grid_of(subject: Subject, tap: str) -> Grid:
     """The grid of a tap of that subject."""
-    shape = tuple(subject.model.output[tap].shape)[1:]
-    if any(size is None for size in shape) or not 1 <= len(shape) <= 3:
-        raise BadInput(f"tap {tap!r} of {subject.name} has shape {shape}: expected tokens, a feature map or a vector")
-    if len(shape) == 3:
-        return Grid(shape[0], shape[1], (), shape[2], 3)
-    if len(shape) == 1:
-        return Grid(1, 1, (), shape[0], 1)
-    rows, cols, extra = _token_grid(subject, tap, shape[0])
-    return Grid(rows, cols, extra, shape[1], 2)
-
-
-def _token_grid(subject: Subject, tap: str, tokens: int) -> tuple[int, int, tuple[str, ...]]:
-    patch = subject.provenance.get("patch_size")
-    height, width = subject.model.input.shape[1:3]
-    rows, cols = (height // patch, width // patch) if patch else (math.isqrt(tokens),) * 2
-    extra = tokens - rows * cols
-    if not 0 <= extra < max(4, rows):
+    grid = find_grid(subject, tap)
+    if grid is None:
         raise BadInput(
-            f"the {tokens} tokens of tap {tap!r} of {subject.name} have no grid on a {height} x {width} image"
+            f"tap {tap} of {subject.name}, shape {tuple(subject.model.output[tap].shape)[1:]}, has no tokens or "
+            "locations with a place on the image: choose others with --taps"
         )
-    named = ("cls", "dist")[:extra]
-    return rows, cols, (*named, *(f"extra{i}" for i in range(len(named), extra)))
+    return grid
+
+
+def find_grid(subject: Subject, tap: str) -> Grid | None:
+    """The grid of a tap, None where its vectors have no place."""
+    from tf_vitcnn import surgery
+
+    shape = tuple(subject.model.output[tap].shape)[1:]
+    if len(shape) == 1:
+        return Grid(1, 1, (), shape[0], "vector")
+    place = surgery.layout(subject, tap)
+    if place is None:
+        return None
+    if shape[:-1] == (place.rows, place.cols):
+        return Grid(*place, shape[-1], "map")
+    tokens = len(place.extra) + place.rows * place.cols
+    return Grid(*place, math.prod(shape[1:]), "tokens") if shape[0] == tokens else None
 
 
 def block_ends(subject: Subject) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tf_vitcnn.analyses._layout import Grid, grid_of
+from tf_vitcnn.analyses._layout import Grid, find_grid, grid_of
 from tf_vitcnn.errors import unknown
 
 if TYPE_CHECKING:
@@ -51,10 +51,8 @@ class Reader:
     def _tokens(self, values: Any) -> Any:
         import tensorflow as tf
 
-        if self.source.rank == 1:
-            return values[:, None]
-        if self.source.rank == 2:
-            return values
+        if self.source.kind != "map":
+            return tf.reshape(values, [-1, len(self.source.names), self.source.channels])
         if self.block > 1:
             values = tf.nn.space_to_depth(values, self.block)
         for axis, out in ((1, self.grid.rows), (2, self.grid.cols)):
@@ -72,7 +70,7 @@ def readers(
     made = []
     for tap in names:
         source = grid_of(subject, tap)
-        block, grid = _brought(source, final, patching) if source.rank == 3 and final else (1, source)
+        block, grid = _brought(source, final, patching) if source.kind == "map" and final else (1, source)
         made.append(Reader(tap, _readouts(tap, grid, readouts, each), source, grid, block))
     return made
 
@@ -96,7 +94,8 @@ def _last_map(subject: Subject) -> Grid | None:
     shapes = {tap: subject.model.output[tap].shape for tap in subject.taps}
     maps = [tap for tap, shape in shapes.items() if len(shape) == 4 and not tap.startswith(("head/", "stem/"))]
     ends = [tap for tap in maps if tap.endswith("resid/post")] or maps
-    return grid_of(subject, ends[-1]) if ends else None
+    grids = (find_grid(subject, tap) for tap in reversed(ends))
+    return next((grid for grid in grids if grid and grid.kind == "map"), None)
 
 
 def _brought(source: Grid, final: Grid, patching: bool) -> tuple[int, Grid]:
@@ -110,7 +109,7 @@ def _brought(source: Grid, final: Grid, patching: bool) -> tuple[int, Grid]:
             if b * b * source.channels <= final.channels and source.rows % b == 0 and source.cols % b == 0
         ]
         block = max(fitting, default=1)
-    return block, Grid(rows, cols, (), block * block * source.channels, 3)
+    return block, Grid(rows, cols, (), block * block * source.channels, "map")
 
 
 def _pooling(size: int, out: int) -> np.ndarray:

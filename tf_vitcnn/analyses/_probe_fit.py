@@ -190,8 +190,8 @@ class Kept(NamedTuple):
         for tap in taps:
             about = self.taps[tap]
             plain = readers(subject, [tap], (), False, about["block"] > 1)[0]
-            rows, cols, extra, channels, rank = about["grid"]
-            grid = Grid(rows, cols, tuple(extra), channels, rank)
+            rows, cols, extra, channels, kind = about["grid"]
+            grid = Grid(rows, cols, tuple(extra), channels, kind)
             if plain.grid != grid:
                 raise BadInput(f"{tap} of {subject.name} has the grid {plain.grid}, the kept probe is for {grid}")
             made.append(Reader(tap, tuple(about["readouts"]), plain.source, grid, about["block"]))

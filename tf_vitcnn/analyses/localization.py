@@ -6,8 +6,10 @@ for feature maps a token is a location. Extra tokens (cls first) are kept with t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -136,7 +138,7 @@ class Localization(PerMinibatch):
     def views(self, run: Run) -> tuple[Sequence[View], Sequence[View]]:
         """Tokens of every tap against the patches of every grid that occurs."""
         grids = self._grids(run)
-        rows = [View(0, tap, grid.names, _split) for tap, grid in grids.items()]
+        rows = [View(0, tap, grid.names, partial(_split, positions=len(grid.names))) for tap, grid in grids.items()]
         patch = run.subject.provenance.get("patch_size")
         sizes = dict.fromkeys((grid.rows, grid.cols) for grid in grids.values())
         return rows, [View(0, "images", _patch_names(r, c), _cutter(r, c, patch)) for r, c in sizes]
@@ -145,7 +147,7 @@ class Localization(PerMinibatch):
         require(bool(run.taps[0]), "localization: no tap chosen")
         grids = {tap: grid_of(run.subject, tap) for tap in run.taps[0]}
         for tap, grid in grids.items():
-            require(grid.rank > 1, f"{tap} of {run.subject.name} has no positions: choose tokens or feature maps")
+            require(grid.kind != "vector", f"{tap} of {run.subject.name} has no positions: choose tokens or maps")
         return grids
 
     def table(self, totals: Totals, constants: Constants, run: Run) -> pd.DataFrame:
@@ -198,11 +200,11 @@ class Localization(PerMinibatch):
         return maps(table)
 
 
-def _split(values: Any) -> Any:
-    """Tokens [b, t, d] or maps [b, h, w, c] as [r, b, p]."""
+def _split(values: Any, positions: int) -> Any:
+    """Tokens [b, t, ...] or maps [b, h, w, c] as [r, b, p]."""
     import tensorflow as tf
 
-    values = tf.reshape(values, [-1, int(np.prod(values.shape[1:-1])), values.shape[-1]])
+    values = tf.reshape(values, [-1, positions, math.prod(values.shape[1:]) // positions])
     return tf.transpose(values, [1, 0, 2])
 
 
