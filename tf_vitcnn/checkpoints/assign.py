@@ -100,11 +100,13 @@ def weights_of(model: keras.Model) -> Iterable[tuple[str, Any]]:
             yield f"{layer.name}/{'/'.join(tail)}", weight
 
 
-def fingerprint(model: keras.Model) -> str:
-    """SHA-256 of all weights, the same whatever file they came from; one array is copied at a time."""
+def fingerprint(model: keras.Model, source: str) -> str:
+    """SHA-256 of all weights, the same whatever file they came from; NaN and infinity are refused."""
     digest = hashlib.sha256()
     for path, weight in sorted(weights_of(model), key=lambda pair: pair[0]):
-        values = np.ascontiguousarray(weight.numpy())
+        values = np.ascontiguousarray(weight.numpy())  # one copy at a time
+        if values.dtype.kind == "f" and values.size and not np.isfinite([values.min(), values.max()]).all():
+            raise BadInput(f"{source}: {path} holds NaN or infinity; expected finite weights")
         digest.update(f"{path} {values.shape} {values.dtype}\n".encode())
         digest.update(values.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tf_vitcnn.checkpoints import catalog, layouts
+from tf_vitcnn.checkpoints import catalog, fetch, layouts
 from tf_vitcnn.checkpoints.assign import fill, fingerprint, mismatches
 from tf_vitcnn.checkpoints.found import Found
 from tf_vitcnn.checkpoints.open import open_checkpoint
@@ -42,15 +42,33 @@ def load(spec: str, image_size: int | Size | None, seed: int, name: str | None) 
         from tf_vitcnn.checkpoints.keras_applications import load_application
 
         return load_application(spec, image_size, seed, name)
+    architecture, where, entry = parsed(spec)
+    if where == "random":
+        return _random(spec, architecture, image_size or (224, 224), seed, name)
+    return _stored(spec, architecture, where, entry, image_size, name)
+
+
+def parsed(spec: str) -> tuple[str, str, catalog.Entry | None]:
+    """Architecture, what to open (or `random`), and the catalog's entry if it is one."""
     architecture, at, where = spec.partition("@")
+    if not at and (where_from := Path(spec)).exists():
+        raise BadInput(f"{where_from}: which architecture? Expected vit_b32@{spec}, or vit@{spec} to read its sizes")
     if architecture not in SPECS and architecture not in FAMILIES:
         raise unknown("model", architecture, [*SPECS, *(f"{family}@FILE" for family in FAMILIES), "FILE.keras"])
     if at and not where:
         raise BadInput(f"{spec}: nothing after '@'; expected a variant, a file, a folder, a handle or 'random'")
     if where == "random":
-        return _random(spec, architecture, image_size or (224, 224), seed, name)
+        return architecture, where, None
     entry = _entry(architecture, where)
-    return _stored(spec, architecture, entry.source if entry else where, entry, image_size, name)
+    return architecture, entry.source if entry else where, entry
+
+
+def resolved(spec: str) -> tuple[str, Path] | None:
+    """Architecture and local path of a checkpoint; None for a model that has none (random, or Keras' own)."""
+    if spec.endswith(".keras") or spec.startswith("keras:"):
+        return None
+    architecture, where, _ = parsed(spec)
+    return None if where == "random" else (architecture, fetch.local(where, architecture))
 
 
 def _entry(architecture: str, where: str) -> catalog.Entry | None:
@@ -170,7 +188,7 @@ def subject(
         "final_accuracy": None,
         **about,
         "parameters": model.count_params(),
-        "weights_sha256": fingerprint(model),
+        "weights_sha256": fingerprint(model, spec),
         "taps": list(model.output),
         "preprocessing": preprocessing.as_dict(),
     }

@@ -29,7 +29,7 @@ def open_npz(path: str | Path) -> dict[str, Array]:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-            _bounded(path, entries)
+            bounded(path, entries)
             arrays = [_declared(path, archive, entry) for entry in entries]
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
         raise _broken(path, error) from error
@@ -45,7 +45,7 @@ def _broken(path: Path, error: Exception) -> BadInput:
     return BadInput(f"{path}: truncated, damaged or not an .npz archive ({error}); fetch it again")
 
 
-def _bounded(path: Path, entries: list[zipfile.ZipInfo]) -> None:
+def bounded(path: Path, entries: list[zipfile.ZipInfo]) -> None:
     """Refuses an archive that declares far more than its bytes."""
     there, declared = path.stat().st_size, sum(entry.file_size for entry in entries)
     if sum(entry.compress_size for entry in entries) > there or declared > max(SMALL, EXPANSION * there):

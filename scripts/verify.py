@@ -1,0 +1,33 @@
+"""Proves a loaded checkpoint right: its original graph against our model, or the counts of an npz.
+
+python scripts/verify.py vit_b16@https://tfhub.dev/sayakpaul/vit_b16_classification/1
+
+Exits 0 when they agree, 1 when they do not, 2 for bad input (a wrong architecture is bad input).
+"""
+
+from typing import Annotated
+
+import tyro
+
+from tf_vitcnn import cli, quiet
+
+
+def main(spec: Annotated[str, tyro.conf.Positional], images: int = 4, seed: int = 0) -> int:
+    """Largest difference between a checkpoint's original and our model.
+
+    Args:
+        spec: what to verify: vit_b32@FILE.npz, vit_b16@DIR, bit_r50x1@https://tfhub.dev/google/bit/m-r50x1/1, ...
+        images: how many random images both see.
+        seed: of the images.
+    """
+    quiet.start_tensorflow()
+    from tf_vitcnn.checkpoints.verify import verify
+
+    report = verify(spec, images, seed)
+    print("\n".join(report.lines))
+    print("agrees" if report.agrees else "DISAGREES")
+    return 0 if report.agrees else 1
+
+
+if __name__ == "__main__":
+    cli.main(main, __doc__)
