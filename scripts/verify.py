@@ -25,8 +25,9 @@ def main(spec: Annotated[str, tyro.conf.Positional], images: int = 4, seed: int 
 
     report = verify(spec, images, seed)
     print("\n".join(report.lines))
-    print("agrees" if report.agrees else "DISAGREES")
-    return 0 if report.agrees else 1
+    if report.agrees is not None:
+        print("agrees" if report.agrees else "DISAGREES")
+    return 1 if report.agrees is False else 0
 
 
 if __name__ == "__main__":
