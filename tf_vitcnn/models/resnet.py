@@ -21,14 +21,14 @@ def resnet(
     make, out = Make(seed), dict[str, Any]()
     images = keras.Input((*size, 3), name="images")
     x = keras.layers.ZeroPadding2D(3, name="stem.conv.pad")(images)
-    x = out["stem/conv"] = make.std_conv("stem/conv", x, 64 * spec.width_factor, 7, strides=2)
+    x = out["stem/conv"] = make.std_conv("stem/conv", x, spec.channels, 7, strides=2)
     x = keras.layers.ZeroPadding2D(1, name="stem.pool.pad")(x)  # zeros, not -inf, though values are signed
     x = out["stem/pool"] = keras.layers.MaxPooling2D(3, 2, name="stem.pool")(x)
     index = 0
     for stage, units in enumerate(spec.units):
         for i in range(units):
             unit, stride = f"stage{stage + 1}/unit{i:02}", 2 if stage and not i else 1
-            width = 64 * spec.width_factor * 2**stage
+            width = spec.channels * 2**stage
             x = pre_activation(x, out, unit, width, stride, i == 0, make, keep=index not in no_skip)
             index += 1
     x = out["final/norm/out"] = group_norm("final/norm/out", x, 1e-5)

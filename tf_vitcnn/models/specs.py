@@ -42,10 +42,15 @@ class ViTSpec:
 
 @dataclass(frozen=True)
 class ResNetSpec:
-    """A BiT-ResNet: units per stage, and how much wider than a ResNet it is."""
+    """A BiT-ResNet: units per stage, and how wide it is as a multiple of a ResNet (a half: 32 channels)."""
 
     units: tuple[int, ...]
-    width_factor: int = 1
+    width_factor: float = 1
+
+    @property
+    def channels(self) -> int:
+        """Channels of the stem, and inside the first stage's units."""
+        return round(64 * self.width_factor)
 
 
 @dataclass(frozen=True)

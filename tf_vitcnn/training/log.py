@@ -1,0 +1,66 @@
+"""The log of a training run: a table with one row per epoch, and its learning curve."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from tf_vitcnn import table
+
+if TYPE_CHECKING:
+    import altair
+
+NAME = "training_log"
+SCHEMA = table.Schema(
+    keys=("epoch",),
+    values={
+        "step": (0, float("inf")),
+        "loss": (0, float("inf")),
+        "accuracy": (0, 1),
+        "val_accuracy": (0, 1),
+        "learning_rate": (0, float("inf")),
+        "images_per_second": (0, float("inf")),
+    },
+    integers=("epoch",),
+    nullable=("val_accuracy", "images_per_second"),
+)
+
+
+def write(path: str | os.PathLike, rows: Sequence[dict[str, Any]], sidecar: dict[str, Any]) -> None:
+    """PATH.csv and PATH.json of the epochs so far."""
+    frame = pd.DataFrame(list(rows), columns=[*SCHEMA.keys, *SCHEMA.values])
+    table.write(path, SCHEMA.check(frame), {"analysis": NAME, **sidecar})
+
+
+def read(path: str | os.PathLike) -> pd.DataFrame:
+    """A run's log, provenance in `.attrs["sidecar"]`."""
+    sidecar = table.read_sidecar(path)
+    frame = SCHEMA.check(pd.read_csv(path))
+    frame.attrs["sidecar"] = sidecar
+    return frame
+
+
+def chart(log: pd.DataFrame) -> altair.VConcatChart:
+    """Accuracy on training and validation images over epochs, above the loss."""
+    import altair as alt
+
+    names = {"accuracy": "training", "val_accuracy": "validation"}
+    long = log.rename(columns=names).melt("epoch", list(names.values()), "images", "accuracy").dropna()
+    x = alt.X("epoch:Q", title="epoch")
+    accuracy = (
+        alt.Chart(long)
+        .mark_line()
+        .encode(
+            x=x,
+            y=alt.Y("accuracy:Q", title="accuracy", scale=alt.Scale(domain=[0, 1])),
+            color=alt.Color("images:N", title=None),
+        )
+    )
+    loss = alt.Chart(log).mark_line(color="black").encode(x=x, y=alt.Y("loss:Q", title="loss"))
+    return alt.vconcat(accuracy.properties(height=200), loss.properties(height=100)).properties(
+        title=json.dumps(log.attrs.get("sidecar", {}).get("model", "training"))[1:-1]
+    )

@@ -1,0 +1,185 @@
+"""The network that a recipe asks for, with every sublayer a tap, on random or given weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tf_vitcnn import models, taps
+from tf_vitcnn.data.images import Preprocessing
+from tf_vitcnn.errors import BadInput, unknown
+from tf_vitcnn.models.specs import SPECS, MixerSpec, ResNetSpec, Spec, ViTSpec, family_of
+
+if TYPE_CHECKING:
+    import keras
+
+    from tf_vitcnn.data.base import Source
+    from tf_vitcnn.training.recipe import Recipe
+
+CUSTOM = ("vit_custom", "bit_custom", "mixer_custom")
+LARGEST = 224  # the input's side unless told otherwise, and unless the images are smaller
+SMALLEST_RESNET = 32  # the stem divides by four, three stages by four again
+SIZES = {  # which flags give the sizes of which family
+    "vit_custom": ("patch", "width", "depth", "heads", "mlp"),
+    "bit_custom": ("width", "depth", "units"),
+    "mixer_custom": ("patch", "width", "depth", "mlp", "tokens_mlp"),
+}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A network before training: the dict of its taps, which of them is trained, and what the card says about it."""
+
+    model: keras.Model
+    logits: Any
+    preprocessing: Preprocessing
+    facts: dict[str, Any]
+
+
+def origin(recipe: Recipe, source: Source) -> Origin:
+    """The recipe's network for a source's images: a new one on seeded random weights, or a given one."""
+    if recipe.start:
+        return _given(recipe, recipe.start, source.classes)
+    height, width, _ = source.load(0)[0].shape
+    side = image_size(recipe, height, width)
+    spec = spec_of(recipe, side)
+    model = models.build(spec, image_size=side, classes=source.classes, seed=recipe.seed, no_skip=recipe.no_skip)
+    facts = {
+        "spec": recipe.model,
+        "architecture": {"kind": type(spec).__name__, **asdict(spec)},
+        "family": family_of(spec),
+        "pool": spec.pool if isinstance(spec, ViTSpec) else None,
+        "patch_size": None if isinstance(spec, ResNetSpec) else spec.patch,
+        "depth": blocks(spec),
+        "no_skip": sorted(set(recipe.no_skip)),
+    }
+    return Origin(model, model.output["head/logits"], Preprocessing((side, side)), facts)
+
+
+def image_size(recipe: Recipe, height: int, width: int) -> int:
+    """The side of the network's input for training images of this size."""
+    if recipe.image_size:
+        return recipe.image_size
+    side = height if height == width and height <= LARGEST else LARGEST
+    return max(side, SMALLEST_RESNET) if recipe.model.startswith("bit") else side
+
+
+def spec_of(recipe: Recipe, side: int) -> Spec:
+    """The sizes of the recipe's architecture for images of this side."""
+    if recipe.model not in CUSTOM and recipe.model not in SPECS:
+        raise unknown("architecture", recipe.model, [*CUSTOM, *SPECS])
+    _only_its_own_flags(recipe)
+    spec = _custom(recipe, side) if recipe.model in CUSTOM else SPECS[recipe.model]
+    if isinstance(spec, ViTSpec) and recipe.pool:
+        spec = replace(spec, pool=recipe.pool)
+        if spec.distilled and recipe.pool == "gap":
+            raise BadInput(f"--pool gap: {recipe.model} has a distillation token, and so no pooled variant")
+    elif recipe.pool:
+        raise BadInput(f"--pool {recipe.pool}: only ViTs have a choice; {recipe.model} is always pooled")
+    if isinstance(spec, ViTSpec) and spec.width % spec.heads:
+        raise BadInput(f"--heads {spec.heads}: expected a divisor of the width, {spec.width}")
+    if isinstance(spec, ResNetSpec) and spec.channels % 32:
+        raise BadInput(f"--width {recipe.width}: expected a multiple of 32, the groups of a ResNet's norms")
+    missing = [block for block in recipe.no_skip if not 0 <= block < blocks(spec)]
+    if missing:
+        raise BadInput(f"--no-skip {missing[0]}: {recipe.model} has blocks 0 to {blocks(spec) - 1}")
+    return spec
+
+
+def blocks(spec: Spec) -> int:
+    """How many blocks (a ResNet's units) have skip connections to lose."""
+    return sum(spec.units) if isinstance(spec, ResNetSpec) else spec.depth
+
+
+def _only_its_own_flags(recipe: Recipe) -> None:
+    own = SIZES.get(recipe.model, ())
+    for name in sorted({name for names in SIZES.values() for name in names}):
+        if name not in own and getattr(recipe, name) is not None:
+            takes = f"takes {', '.join('--' + n.replace('_', '-') for n in own)}" if own else "has fixed sizes"
+            raise BadInput(f"--{name.replace('_', '-')}: {recipe.model} {takes}; see vit_custom and its like")
+
+
+def _custom(recipe: Recipe, side: int) -> Spec:
+    """Sizes from flags; the defaults suit images of 64 pixels on a small machine."""
+    if recipe.model == "bit_custom":
+        units = recipe.units or _spread(recipe.depth or 3)
+        if not 1 <= len(units) <= 9 or min(units) < 1:
+            raise BadInput(f"--units {' '.join(map(str, units))}: expected one to nine stages of at least one unit")
+        return ResNetSpec(units, (recipe.width or 32) / 64)
+    patch = recipe.patch or max(2, side // 8)
+    width, depth = recipe.width or 128, recipe.depth or 8
+    if recipe.model == "mixer_custom":
+        return MixerSpec(patch, width, depth, recipe.tokens_mlp or max(1, width // 2), recipe.mlp or 4 * width)
+    heads = recipe.heads or next(heads for heads in (4, 3, 2, 1) if width % heads == 0)
+    return ViTSpec(patch, width, depth, heads, recipe.mlp or 4 * width)
+
+
+def _spread(units: int, stages: int = 3) -> tuple[int, ...]:
+    """Units over at most three stages, as evenly as can be."""
+    stages = min(stages, units)
+    return tuple(units // stages + (i < units % stages) for i in range(stages))
+
+
+def _given(recipe: Recipe, start: str, classes: int) -> Origin:
+    """The network of any spec with a head for so many classes, on its own weights."""
+    import tf_vitcnn
+    from tf_vitcnn import surgery
+
+    flags = sorted({name for names in SIZES.values() for name in names} | {"pool"})
+    given = [name for name in flags if getattr(recipe, name) is not None]
+    if given:
+        raise BadInput(f"--{given[0].replace('_', '-')}: the sizes are those of --from {start}")
+    subject = tf_vitcnn.load(start, image_size=recipe.image_size, seed=recipe.seed)
+    known = subject.provenance
+    family = known.get("family", "foreign")
+    if recipe.model and not recipe.model.startswith((family, "r" if family == "hybrid" else family)):
+        raise BadInput(f"--model {recipe.model}: --from {start} is of the family {family!r}")
+    model = with_head(subject.model, classes, recipe.seed)
+    if recipe.no_skip:
+        model = surgery.without_skips(model, recipe.no_skip)
+    facts = {
+        "spec": recipe.model or start,
+        "architecture": known.get("architecture"),
+        "family": family,
+        "pool": known.get("pool"),
+        "patch_size": known.get("patch_size"),
+        "depth": known.get("depth"),
+        "no_skip": sorted({*(known.get("no_skip") or ()), *recipe.no_skip}),
+    }
+    return Origin(model, model.output[_last(model)], subject.preprocessing, facts)
+
+
+def with_head(model: keras.Model, classes: int, seed: int) -> keras.Model:
+    """The same network and weights with a fresh classifier, unless it has that many classes already."""
+    import keras
+
+    name = _last(model)
+    layer, features = _classifier(model, name)
+    if layer.units == classes and layer.activation is keras.activations.linear:
+        return model
+    if "head/logits_dist" in model.output:
+        raise BadInput("--from: a distilled DeiT answers with two heads; fine-tune its plain variant")
+    head = keras.layers.Dense(
+        classes,
+        kernel_initializer=keras.initializers.RandomNormal(stddev=features.shape[-1] ** -0.5, seed=seed),
+        name=taps.layer_name("head/logits"),
+    )
+    kept = {tap: tensor for tap, tensor in model.output.items() if tap != name}
+    return keras.Model(model.input, {**kept, "head/logits": head(features)}, name=model.name)
+
+
+def _last(model: keras.Model) -> str:
+    """The tap of the classifier."""
+    return "head/logits" if "head/logits" in model.output else list(model.output)[-1]
+
+
+def _classifier(model: keras.Model, name: str) -> tuple[Any, Any]:
+    """The layer that computes the logits, and what it reads [b, d]."""
+    import keras
+
+    made: Sequence[Any] = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
+    own = [layer for layer in made if layer.output is model.output[name]]
+    if not own or len(own[0].input.shape) != 2:
+        raise BadInput(f"--from: {name!r} is no dense classifier of one vector per image, so it cannot be replaced")
+    return own[0], own[0].input

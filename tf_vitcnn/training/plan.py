@@ -1,0 +1,96 @@
+"""Several trainings in one TOML file: finished ones are skipped, an unfinished one goes on.
+
+    [defaults]                  # of every run
+    data = "folder:$DATA/train" # variables of the environment are filled in
+    epochs = 30
+
+    [[run]]
+    name = "vit"                # each run's name is unique
+    model = "vit_custom"
+    from = "{out}/other.keras"  # {out} is the directory of the results
+
+Keys are the names of the flags.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tf_vitcnn.errors import BadInput, unknown
+from tf_vitcnn.table import first_line
+from tf_vitcnn.training import fit
+from tf_vitcnn.training.recipe import Recipe, from_dict
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a plan; its strings still hold variables."""
+
+    name: str
+    fields: dict[str, Any]
+    where: str
+
+    def recipe(self, out: Path) -> Recipe:
+        """The run's recipe, variables filled in."""
+        filled = {key: self._filled(value, out) for key, value in self.fields.items()}
+        try:
+            return from_dict(filled, self.where)
+        except BadInput as refused:
+            raise BadInput(f"{self.where}: {refused}" if self.where not in str(refused) else str(refused)) from refused
+
+    def _filled(self, value: Any, out: Path) -> Any:
+        if not isinstance(value, str):
+            return value
+        value = os.path.expandvars(value.replace("{out}", str(out)))
+        if left := re.search(r"\$\w+|\$\{\w+\}", value):
+            raise BadInput(f"{self.where}: {left[0]} is not set in the environment")
+        return value
+
+
+def read(path: Path) -> list[Run]:
+    """The runs of a plan, in order."""
+    try:
+        plan = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: cannot be read as TOML: {first_line(error)}") from error
+    for key in plan:
+        if key not in ("defaults", "run"):
+            raise unknown(f"table in {path}", key, ["defaults", "run"])
+    defaults, runs = plan.get("defaults", {}), plan.get("run", [])
+    if not isinstance(runs, list) or not runs or not isinstance(defaults, dict):
+        raise BadInput(f"{path}: expected a table [defaults] and at least one [[run]]")
+    named = [run.get("name") for run in runs]
+    for name in named:
+        if not isinstance(name, str) or named.count(name) > 1:
+            raise BadInput(f"{path}: each run needs a name of its own, got {name!r}")
+    return [
+        Run(run["name"], {**defaults, **{k: v for k, v in run.items() if k != "name"}}, f"{path}, run {run['name']!r}")
+        for run in runs
+    ]
+
+
+def train_all(
+    runs: Sequence[Run], out: Path, machine: fit.Machine | None = None, only: Sequence[str] = ()
+) -> Iterator[Path]:
+    """Trains what is not there yet, one after the other; yields each model's path."""
+    for name in only:
+        if name not in [run.name for run in runs]:
+            raise unknown("run of the plan", name, [run.name for run in runs])
+    # every recipe is looked at before the first hour is spent
+    recipes = [(run.name, run.recipe(out)) for run in runs if not only or run.name in only]
+    for name, recipe in recipes:
+        yield fit.train(recipe, out, name, machine)
+        import keras
+
+        keras.backend.clear_session()
