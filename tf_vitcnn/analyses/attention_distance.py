@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from tf_vitcnn.analyses._attention_claims import CLAIMS, PROBS
-from tf_vitcnn.analyses._grid import Grid, grid_of
+from tf_vitcnn.analyses._layers import Grid, grid_of
 from tf_vitcnn.analyses.base import Batch, Constants, PerImage, Run, Stage, Totals, by_group, require
 from tf_vitcnn.charts import Drawing, marks, theme
 from tf_vitcnn.stats.resample import jackknife

@@ -19,15 +19,15 @@ import numpy as np
 import pandas as pd
 
 from tf_vitcnn import taps
+from tf_vitcnn.analyses._layers import post_residual
 from tf_vitcnn.analyses.attention_distance import attention_grid
-from tf_vitcnn.analyses.base import Constants, PerMinibatch, Run, Totals, View, require
+from tf_vitcnn.analyses.base import Constants, Extra, PerMinibatch, Run, Totals, View, require
 from tf_vitcnn.charts import Drawing, marks, theme
 from tf_vitcnn.claims import RESNET, VIT, Claim, Need, Outcome, Result, Untested, below, claim
 from tf_vitcnn.stats.resample import jackknife
 from tf_vitcnn.table import Schema
 
 if TYPE_CHECKING:
-    from tf_vitcnn.analyses.base import Extra
     from tf_vitcnn.subject import Subject
 
 MIXED = "attn/mixed"
@@ -91,11 +91,13 @@ class HeadSubsets(PerMinibatch):
     def default_taps(self, subject: Subject) -> list[str]:
         """Of the transformer the first block's heads; of the other the layers that they are compared with."""
         mixed = [tap for tap in subject.taps if tap.endswith(MIXED)]
-        return mixed[:1] or lower_layers(subject)
+        return named_layers(subject) or mixed[:1] or foreign_layers(subject)
 
     def views(self, run: Run) -> tuple[Sequence[View], Sequence[View]]:
         """One row per head; one column per layer of the other subject."""
         tap = first_mixed(run.subject)
+        require(run.batch >= 4, f"--batch {run.batch}: CKA needs minibatches of at least 4 images")
+        require(bool(run.taps[1]), f"--taps chooses no layer of {run.subjects[1].name} to compare the heads with")
         heads = int(run.subject.model.output[tap].shape[2])
         rows = View(0, tap, tuple(f"{head:02d}" for head in range(heads)), _heads)
         return [rows], [View(1, layer, (layer,), _flat) for layer in run.taps[1]]
@@ -108,7 +110,6 @@ class HeadSubsets(PerMinibatch):
         """Distances of the heads, and the queries that count, from the same pass: [2, n] per image."""
         import tensorflow as tf
 
-        from tf_vitcnn.analyses.base import Extra
         from tf_vitcnn.stats.attention import attention_sums, grid_distances
 
         tap = first_mixed(run.subject).replace(MIXED, "attn/probs")
@@ -123,11 +124,17 @@ class HeadSubsets(PerMinibatch):
 
     def table(self, totals: Totals, constants: Constants, run: Run) -> pd.DataFrame:
         """One row per run of heads and layer."""
+        from tf_vitcnn.stats.hsic import CONSTANT
+
         groups = {"xx": totals["xx_full"], "xy": totals["xy"], "yy": totals["yy"], "distance": totals["extra/distance"]}
+        constant = totals["norm_y"][0] <= CONSTANT**2 * totals["norm_y"][1]
+        for layer in np.array(run.taps[1])[constant]:
+            run.note(f"{run.subjects[1].name}: {layer} is constant over these images and has no CKA")
+        groups["yy"] = np.where(constant, 0.0, groups["yy"])  # no CKA: `_cka` leaves these empty
         order = np.argsort(_distances(_sum(groups)), kind="stable")
         spans = subsets(len(order))
-        cka, cka_se = jackknife(groups, lambda sums: _cka(sums, order, spans))
-        px, px_se = jackknife(groups, lambda sums: _mean_distances(sums, order, spans))
+        cka, cka_se = jackknife(groups, lambda sums: _cka(sums, order, spans), totals["count"] > 0)
+        px, px_se = jackknife(groups, lambda sums: _mean_distances(sums, order, spans), totals["count"] > 0)
         rows = [
             {
                 "model": run.subjects[0].name,
@@ -160,19 +167,18 @@ def first_mixed(subject: Subject) -> str:
     return found
 
 
-def lower_layers(subject: Subject) -> list[str]:
+def named_layers(subject: Subject) -> list[str]:
     """A ResNet's pooled stem and the units of its first two stages, after their additions.
 
-    The paper says "lower ResNet layers" and no more. Of a foreign network: the lower half of its additions.
+    The paper says "lower ResNet layers" and no more.
     """
-    named = [t for t in subject.taps if taps.stage_of(t) in LOWER_STAGES and t.endswith("resid/post")]
-    if named:
-        return [tap for tap in subject.taps if tap == "stem/pool" or tap in named]
-    from tf_vitcnn import surgery
+    units = [t for t in subject.taps if taps.stage_of(t) in LOWER_STAGES and t.endswith("resid/post")]
+    return [tap for tap in subject.taps if units and (tap == "stem/pool" or tap in units)]
 
-    sums = {addition.sum for addition in surgery.additions(subject.model)[0]}
-    found = [tap for tap in subject.taps if tap in sums]
-    require(bool(found), f"{subject.name} has no residual additions: choose the layers to compare with by --taps")
+
+def foreign_layers(subject: Subject) -> list[str]:
+    """The lower half of a foreign network's residual additions."""
+    found = post_residual(subject)
     return found[: max(1, len(found) // 2)]
 
 

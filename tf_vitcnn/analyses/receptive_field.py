@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import pandas as pd
 
-from tf_vitcnn.analyses._grid import grid_of, image_size
+from tf_vitcnn.analyses._layers import grid_of, image_size, post_residual
 from tf_vitcnn.analyses._receptive_claims import CLAIMS
 from tf_vitcnn.analyses.base import Batch, Constants, PerImage, Run, Stage, Totals, by_group, require
 from tf_vitcnn.charts import Drawing, marks
@@ -187,19 +187,6 @@ def rows_that_fit(model: keras.Model, budget: float = ACTIVATION_BYTES) -> int:
         for tensor in keras.tree.flatten(node.output_tensors)
     }
     return max(1, int(budget / (4 * sum(tensors.values()))))
-
-
-def post_residual(subject: Subject) -> list[str]:
-    """The residual stream after each addition: by its name in our models, by the graph in foreign ones."""
-    named = [tap for tap in subject.taps if tap.endswith(("resid/mid", "resid/post"))]
-    if named:
-        return named
-    from tf_vitcnn import surgery
-
-    sums = {addition.sum for addition in surgery.additions(subject.model)[0]}
-    found = [tap for tap in subject.taps if tap in sums]
-    require(bool(found), f"{subject.name} has no residual additions: choose layers with --taps")
-    return found
 
 
 def _share(sums: Mapping[str, np.ndarray]) -> np.ndarray:

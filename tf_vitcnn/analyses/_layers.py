@@ -1,8 +1,10 @@
-"""Where a tap's tokens lie on the input image."""
+"""What taps are, for analyses: where their tokens lie on the image, which come after a residual addition."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
+
+from tf_vitcnn.analyses.base import require
 
 if TYPE_CHECKING:
     from tf_vitcnn.subject import Subject
@@ -32,3 +34,16 @@ def image_size(subject: Subject) -> tuple[int, int]:
     """Height and width of the network's input."""
     height, width = subject.model.inputs[0].shape[1:3]
     return int(height), int(width)
+
+
+def post_residual(subject: Subject) -> list[str]:
+    """The residual stream after each addition: by its name in our models, by the graph in foreign ones."""
+    named = [tap for tap in subject.taps if tap.endswith(("resid/mid", "resid/post"))]
+    if named:
+        return named
+    from tf_vitcnn import surgery
+
+    sums = {addition.sum for addition in surgery.additions(subject.model)[0]}
+    found = [tap for tap in subject.taps if tap in sums]
+    require(bool(found), f"{subject.name} has no residual additions: choose layers with --taps")
+    return found
