@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tf_vitcnn import surgery
-from tf_vitcnn.analyses.base import PerMinibatch, Run
+from tf_vitcnn.analyses.base import PerImage, PerMinibatch, Run
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.subject import Subject
 from tf_vitcnn.surgery.segments import nbytes
@@ -54,13 +54,14 @@ class Plan:
     expected: float
 
 
-def per_image(run: Run, names: Sequence[str], budget: float) -> Plan:
-    """Micro-batch of a per-image walk: 32, fewer where the taps of so many images would take half of the budget."""
+def per_image(run: Run, names: Sequence[str], budget: float, analysis: PerImage | None = None) -> Plan:
+    """Micro-batch of a per-image walk: 32 (or the analysis' own), fewer where their taps would take half the budget."""
     image = math.prod(run.subject.model.input_shape[1:]) * 4
     each = image + 3 * sum(nbytes(run.subject.model.output[name]) for name in names)
     weights = _weights(run)
-    micro = max(1, min(32, int((budget - RUNTIME - weights) / 2 / max(each, 1))))
-    return Plan(micro, {}, RUNTIME + weights + 2 * micro * each)
+    most = (analysis.micro if analysis else None) or 32
+    micro = max(1, min(most, int((budget - RUNTIME - weights) / 2 / max(each, 1))))
+    return Plan(micro, {}, RUNTIME + weights + 2 * micro * each + (analysis.held(run) if analysis else 0))
 
 
 def grams(analysis: PerMinibatch, run: Run, budget: float, replicas: int) -> Plan:

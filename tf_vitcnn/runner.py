@@ -272,6 +272,7 @@ class Session:
         """What the run would do: taps, images, expected memory and time, from one timed micro-batch."""
         lines = []
         for analysis, bound in zip(self.request.analyses, self.runs, strict=True):
+            work = 1.0
             for subject, chosen in zip(self.subjects, bound.taps, strict=True):
                 lines.append(f"{analysis.name}: {subject.name}: {len(chosen)} taps: {', '.join(chosen)}")
             if isinstance(analysis, PerMinibatch):
@@ -279,10 +280,13 @@ class Session:
                 images = bound.images // bound.batch * bound.batch * analysis.draws()
                 lines.append(f"{images} images, minibatches of {bound.batch}, micro-batches of {plan.micro}")
             elif isinstance(analysis, PerImage):
-                plan = memory.per_image(bound, analysis.needs(bound), self.budget)
+                plan = memory.per_image(bound, analysis.needs(bound), self.budget, analysis)
                 images = bound.images
+                work = analysis.passes(bound)
                 lines.append(f"{images} images, micro-batches of {plan.micro}")
-            seconds = sum(_seconds_per_image(s, plan.micro) for s in self.subjects) * images / self.replicas.count
+            seconds = (
+                sum(_seconds_per_image(s, plan.micro) for s in self.subjects) * images * work / self.replicas.count
+            )
             lines.append(
                 f"expected memory {plan.expected / 1e9:.1f} GB; forward passes {seconds / 60:.1f} min at least"
             )
@@ -314,6 +318,7 @@ class Session:
         groups: dict[Any, list[int]] = {}
         for i, (analysis, bound) in enumerate(zip(self.request.analyses, self.runs, strict=True)):
             alone = isinstance(analysis, PerMinibatch) or len(self._stages(analysis, bound)) > 1
+            alone |= getattr(analysis, "micro", None) is not None
             groups.setdefault(("alone", i) if alone else ("images", bound.images), []).append(i)
         return list(groups.values())
 
@@ -343,7 +348,8 @@ class Session:
         jobs = [self.request.analyses[i] for i in group]
         runs = [self.runs[i] for i in group]
         per_image = [a for a in jobs if isinstance(a, PerImage)]
-        state = self._resumed(saved, memory.per_image(runs[0], self._needed(per_image, runs), self.budget))
+        plan = memory.per_image(runs[0], self._needed(per_image, runs), self.budget, per_image[0])
+        state = self._resumed(saved, plan)
         stages = per_image[0].stages(runs[0])
         for number, stage in enumerate(stages):
             if number < state.stage:

@@ -33,6 +33,7 @@ def grid_of(subject: Subject, tap: str) -> Grid | None:
 def image_size(subject: Subject) -> tuple[int, int]:
     """Height and width of the network's input."""
     height, width = subject.model.inputs[0].shape[1:3]
+    require(None not in (height, width), f"{subject.name} has no fixed input size; give --image-size")
     return int(height), int(width)
 
 

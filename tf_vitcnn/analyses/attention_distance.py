@@ -6,7 +6,7 @@ The mean over images and over grid queries of the distance to where a head atten
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -77,6 +77,13 @@ class AttentionDistance(PerImage):
             f"its layers: {', '.join(subject.taps[:5])}, ...",
         )
         return [tap for tap in probs if grid_of(subject, tap) is not None]
+
+    def needs(self, run: Run) -> Sequence[str]:
+        """The chosen taps; what holds no attention or lies on no grid is refused here, before anything is computed."""
+        require(bool(run.taps[0]), f"{run.subject.name}: no attention layer's tokens lie on a grid of the image")
+        for tap in run.taps[0]:
+            attention_grid(run.subject, tap)
+        return run.taps[0]
 
     def step(
         self, stage: Stage, taps: Mapping[str, Any], batch: Batch, constants: Constants, run: Run

@@ -130,6 +130,9 @@ class Run:
 class PerImage(Analysis):
     """Sums of one micro-batch from its taps, in one `tf.function`."""
 
+    # images in a micro-batch at most; 1 for costly steps, so that progress, resuming and replicas count single images
+    micro: ClassVar[int | None] = None
+
     def stages(self, run: Run) -> Sequence[Stage]:
         """The passes in order; each pass' totals may give constants to the next."""
         return (Stage("sums"),)
@@ -151,6 +154,14 @@ class PerImage(Analysis):
     def bind(self, stage: Stage, run: Run) -> Callable[[Batch, Constants], dict[str, Any]] | None:
         """A step that drives the model itself (gradients); None: the walk calls the model and then `step`."""
         return None
+
+    def passes(self, run: Run) -> float:
+        """What one image costs, in forward passes."""
+        return 1.0
+
+    def held(self, run: Run) -> float:
+        """Bytes that a bound step holds beside the model."""
+        return 0.0
 
     def constants(self, stage: Stage, totals: Totals, constants: Constants, run: Run) -> dict[str, Any]:
         """What a finished stage hands to the next ones, on the host (arrays; saved with the totals)."""

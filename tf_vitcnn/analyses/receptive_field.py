@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tf_vitcnn.claims import Claim
     from tf_vitcnn.subject import Subject
 
-# What one row's activations may sum to, times the rows of a chunk. The tape keeps about as much again.
+# All activations of the rows of one chunk together; the backward pass takes about as much again.
 ACTIVATION_BYTES = 3e9
 WIDEST = 4  # pixels of a cell, at most, unless told otherwise
 
@@ -46,6 +46,7 @@ class ReceptiveField(PerImage):
     name: ClassVar[str] = "receptive_field"
     figures: ClassVar[tuple[str, ...]] = ("6", "C.1", "C.2", "C.3", "C.4")
     images: ClassVar[int | None] = 32
+    micro: ClassVar[int | None] = 1
     schema: ClassVar[Schema] = Schema(
         keys=("model", "depth", "layer", "row", "col"),
         values={"gradient": (0, 1), "gradient_se": (0, math.inf)},
@@ -85,15 +86,14 @@ class ReceptiveField(PerImage):
         import tensorflow as tf
 
         cell = self.cell_of(run.subject)
-        places = {tap: self.place_of(run, tap) for tap in run.taps[0]}
-        passes = [_Pass(run.subject, part) for part in _alike(places)]
+        passes = self.parts(run)
 
         def maps_of(image: Any) -> Any:
             return tf.concat([in_cells(one(image), cell) for one in passes], axis=0)
 
         def sums(batch: Batch, constants: Constants) -> dict[str, Any]:
             height, width = image_size(run.subject)
-            shape = [len(places), height // cell, width // cell]
+            shape = [len(run.taps[0]), height // cell, width // cell]
             # padding is not worth its backward passes
             maps = tf.map_fn(
                 lambda row: tf.cond(row[1] > 0, lambda: maps_of(row[0]), lambda: tf.zeros(shape)),
@@ -104,6 +104,27 @@ class ReceptiveField(PerImage):
             return {"gradient": by_group(maps, batch), "images": by_group(tf.ones_like(batch.weight), batch)}
 
         return sums
+
+    def parts(self, run: Run) -> list[_Pass]:
+        """The passes of one image: taps with equally many channels share theirs."""
+        places = {tap: self.place_of(run, tap) for tap in run.taps[0]}
+        budget = min(ACTIVATION_BYTES, run.memory / 3 if run.memory else math.inf)
+        return [_Pass(run.subject, part, budget) for part in _alike(places)]
+
+    def needs(self, run: Run) -> Sequence[str]:
+        """The chosen taps; what has no positions is refused here, before anything is computed."""
+        for tap in run.taps[0]:
+            self.place_of(run, tap)
+        self.cell_of(run.subject)
+        return run.taps[0]
+
+    def passes(self, run: Run) -> float:
+        """A shared forward pass, and for every tap a backward pass that starts at its depth: half of one on average."""
+        return sum(part.chunks.weight.size * (1 + len(part.places) / 2) for part in self.parts(run))
+
+    def held(self, run: Run) -> float:
+        """Activations of the widest chunk, about twice: the tape's and the backward pass' own."""
+        return max(2 * part.row_bytes * part.chunks.weight.shape[1] for part in self.parts(run))
 
     def cell_of(self, subject: Subject) -> int:
         """Pixels of a cell's side: as asked for, else the largest divisor of the patch size up to WIDEST."""
@@ -160,11 +181,11 @@ class ReceptiveField(PerImage):
 class _Pass:
     """The part of a model that some taps need, and their places: image [h, w, 3] -> maps [taps, h, w]."""
 
-    def __init__(self, subject: Subject, places: Mapping[str, Place]) -> None:
+    def __init__(self, subject: Subject, places: Mapping[str, Place], budget: float) -> None:
         self.model = subject.expose(list(places))
         self.places = places
-        count = len(next(iter(places.values())).channels)
-        self.chunks = in_chunks(places, min(count, rows_that_fit(self.model)))
+        self.row_bytes = activation_bytes(self.model)
+        self.chunks = in_chunks(places, max(1, int(budget / self.row_bytes)))
 
     def __call__(self, image: Any) -> Any:
         return gradient_maps(lambda x: self.model(x, training=False), image, self.places, self.chunks)
@@ -176,17 +197,13 @@ def _alike(places: Mapping[str, Place]) -> Iterator[dict[str, Place]]:
         yield dict(part)
 
 
-def rows_that_fit(model: keras.Model, budget: float = ACTIVATION_BYTES) -> int:
-    """How many rows one batch may have for all activations of the model to stay within the budget in bytes."""
+def activation_bytes(model: keras.Model) -> float:
+    """Bytes of all activations of the model for one image: what a tape holds on to, about."""
     import keras
 
-    tensors = {
-        id(tensor): math.prod(size or 1 for size in tensor.shape[1:])
-        for operation in model.operations
-        for node in operation._inbound_nodes
-        for tensor in keras.tree.flatten(node.output_tensors)
-    }
-    return max(1, int(budget / (4 * sum(tensors.values()))))
+    nodes = [node for operation in model.operations for node in operation._inbound_nodes]
+    tensors = {id(t): t for node in nodes for t in keras.tree.flatten(node.output_tensors)}
+    return 4.0 * sum(math.prod(size or 1 for size in t.shape[1:]) for t in tensors.values())
 
 
 def _share(sums: Mapping[str, np.ndarray]) -> np.ndarray:
