@@ -4,6 +4,7 @@ The CSV is sorted, `%.6g`, LF: a rerun diffs clean. The sidecar records what mad
 the parts of the sidecar that identify it (`analysis`, `parameters`, `subjects`, `data`) differ.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -77,23 +78,27 @@ class Schema:
 
 
 def write(path: str | os.PathLike, table: pd.DataFrame, sidecar: Sidecar) -> None:
-    """Writes PATH.csv and PATH.json, the sidecar last; a reader never sees half of either."""
+    """Writes PATH.csv and PATH.json; a reader sees both, the old ones, or no table, whatever happens meanwhile."""
     base = epath.Path(path)
     csv = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    _replace(base.parent / f"{base.name}.csv", csv)
     text = json.dumps({"format": FORMAT, **sidecar}, indent=1, ensure_ascii=False, allow_nan=False)
-    _replace(base.parent / f"{base.name}.json", text + "\n")
-
-
-def _replace(path: epath.Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.parent / f".{path.name}.{os.getpid()}.part"
+    parts = {
+        name: base.parent / f".{base.name}.{name}.{os.getpid()}.part"  # a full disk shows here, before any harm
+        for name in ("csv", "json")
+    }
     try:
-        part.write_text(text)
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
+        base.parent.mkdir(parents=True, exist_ok=True)
+        parts["csv"].write_text(csv)
+        parts["json"].write_text(text + "\n")
+        # a new table must never stand beside an old sidecar
+        (base.parent / f"{base.name}.json").unlink(missing_ok=True)
+        for name, part in parts.items():
+            part.replace(base.parent / f"{base.name}.{name}")
+    except OSError as error:
+        for part in parts.values():
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+        raise BadInput(f"{base}.csv: cannot be written: {error.strerror or first_line(error)}") from error
 
 
 def read_table(path: str | os.PathLike) -> pd.DataFrame:

@@ -6,6 +6,7 @@ hold is refused, and so is anything that would need pickle.
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -17,6 +18,8 @@ from tf_vitcnn.checkpoints.arrays import Array
 from tf_vitcnn.errors import BadInput
 
 CHUNK = 1 << 24
+# NumPy parses a header as a Python literal, and lets the parser's own errors through
+HEADER_ERRORS = (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError)
 # deflate packs at most 1032 to one; a checkpoint packs far less, apart from heads that were left at zero
 EXPANSION, SMALL = 60, 1 << 30
 
@@ -58,7 +61,7 @@ def _declared(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> A
     with archive.open(entry) as member:
         try:
             shape, fortran, dtype = _header(member)
-        except ValueError as error:
+        except HEADER_ERRORS as error:
             reason = " ".join(str(error).split())[:120]
             raise BadInput(f"{path}: {entry.filename} is not a NumPy array ({reason}); fetch the file again") from error
         offset = member.tell()

@@ -1,0 +1,75 @@
+"""A disk that fills up while a table is written leaves the old table or none, and one line."""
+
+import contextlib
+import resource
+import signal
+
+import pytest
+
+from tests import synthetic
+from tf_vitcnn.errors import BadInput
+from tf_vitcnn.table import read_table, write
+
+
+@contextlib.contextmanager
+def quota(size):
+    """Files of this process may grow to `size` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+
+
+def table(shift=0.0):
+    few = synthetic.subject("vit_b32", "vit", synthetic.vit_taps(1))
+    return synthetic.cka(few, few, lambda a, b: 0.5 + shift), synthetic.sidecar("cka", few, biased=False, seed=shift)
+
+
+@pytest.mark.parametrize("size", [0, 100, 1000, 2500])
+@pytest.mark.parametrize("there", [False, True])
+def test_no_half_table(tmp_path, size, there):
+    path = tmp_path / "cka" / "vit_b32"
+    if there:
+        write(path, *table())
+    with quota(size), pytest.raises(BadInput, match=r"vit_b32\.csv: cannot be written: File too large"):
+        write(path, *table(0.25))
+    assert not list(tmp_path.rglob("*.part"))
+    if there:
+        assert read_table(f"{path}.csv").attrs["sidecar"]["parameters"]["seed"] == 0
+        assert (read_table(f"{path}.csv")["cka"] == 0.5).all()
+    else:
+        assert not list(path.parent.glob("*"))
+
+
+def test_no_table_where_nothing_may_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="cannot be written"):
+        write(tmp_path / "file" / "cka" / "vit_b32", *table())
+
+
+def test_killed_between_the_two_files(tmp_path, monkeypatch):
+    """A new table never stands beside an old sidecar."""
+    path = tmp_path / "vit_b32"
+    write(path, *table())
+    replace = type(path).replace
+
+    class Killed(BaseException):
+        pass
+
+    def once(self, target):
+        replace(self, target)
+        raise Killed
+
+    monkeypatch.setattr("tf_vitcnn.table.epath.Path", type(path))
+    monkeypatch.setattr(type(path), "replace", once)
+    with pytest.raises(Killed):
+        write(path, *table(0.25))
+    monkeypatch.undo()
+    with pytest.raises(BadInput, match="no such file"):
+        read_table(f"{path}.csv")
+    write(path, *table(0.25))
+    assert (read_table(f"{path}.csv")["cka"] == 0.75).all()
