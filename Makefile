@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: test test-slow lint type clean
+.PHONY: test test-slow test-oldest faults lint type clean
 .DEFAULT_GOAL := test
 
 test: .venv/ready
@@ -10,6 +10,15 @@ test: .venv/ready
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
+
+# What happens on bad days: damaged and hostile files, full disks, kills. FUZZ inputs per reader.
+FUZZ ?= 300
+faults: .venv/ready
+	FUZZ=$(FUZZ) $(BIN)/python -m pytest -m 'slow or not slow' -rP tests/faults
+
+# The lowest supported versions, in a venv of their own. Warnings stay warnings: old packages warn of each other.
+test-oldest: .venv-oldest/ready
+	.venv-oldest/bin/python -m pytest -W default
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -23,5 +32,10 @@ type: .venv/ready
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@
 
+.venv-oldest/ready: setup.cfg tests/oldest.txt
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --editable '.[test]' --constraint tests/oldest.txt
+	@touch $@
+
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-oldest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -115,27 +115,27 @@ def read_table(path: str | os.PathLike) -> pd.DataFrame:
         with csv.open("r") as lines:
             table = pd.read_csv(lines, dtype=text, keep_default_na=False, na_values={v: [""] for v in schema.values})
         table = schema.check(table)
-    except (ValueError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         raise BadInput(f"{csv}: not a table of {name}: {first_line(error)}") from error
     table.attrs["sidecar"] = sidecar
     return table
 
 
-def read_sidecar(csv: str | os.PathLike) -> Sidecar:
+def read_sidecar(path: str | os.PathLike) -> Sidecar:
     """The JSON beside a CSV."""
-    csv = epath.Path(csv)
+    csv = epath.Path(path)
     if csv.suffix != ".csv":
         raise BadInput(f"{csv}: expected a .csv table with its .json beside it")
-    path = csv.with_suffix(".json")
-    for file in (csv, path):
+    beside = csv.with_suffix(".json")
+    for file in (csv, beside):
         if not file.exists():
             raise BadInput(f"{file}: no such file")
     try:
-        sidecar = json.loads(path.read_text())
+        sidecar = json.loads(beside.read_text())
         if not isinstance(sidecar, dict) or not isinstance(sidecar["analysis"], str):
             raise ValueError("no object with a field 'analysis'")
-    except (ValueError, KeyError, RecursionError) as error:
-        raise BadInput(f"{path}: not a sidecar: {first_line(error)}") from error
+    except (OSError, ValueError, KeyError, RecursionError) as error:
+        raise BadInput(f"{beside}: not a sidecar: {first_line(error)}") from error
     return sidecar
 
 
