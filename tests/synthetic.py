@@ -10,13 +10,13 @@ from tf_vitcnn import taps
 from tf_vitcnn.table import write
 
 
-def vit_taps(blocks=12):
+def vit_taps(blocks=6):
     inner = [site for site in taps.BLOCK if not site.startswith(("tokenmix", "chanmix"))]
     names = [f"block{b:02d}/{site}" for b in range(blocks) for site in inner]
     return ["stem/embed", "stem/tokens", *names, "final/ln/out", "head/pooled", "head/logits"]
 
 
-def bit_taps(units=(3, 4, 6, 3)):
+def bit_taps(units=(1, 2, 2, 2)):
     names = [
         f"stage{s}/unit{u:02d}/{site}"
         for s, count in enumerate(units, 1)
@@ -27,7 +27,7 @@ def bit_taps(units=(3, 4, 6, 3)):
     return ["stem/conv", "stem/pool", *names, "final/norm/out", "final/act/out", "head/pooled", "head/logits"]
 
 
-def mixer_taps(blocks=12):
+def mixer_taps(blocks=6):
     inner = [s for s in taps.BLOCK if s.startswith(("tokenmix", "chanmix", "ln", "resid"))]
     return [
         "stem/embed",
@@ -51,7 +51,7 @@ def subject(name, family, names, **more):
         "finetuned_from": None,
         "patch_size": 32 if family in ("vit", "mixer") else None,
         "image_size": [224, 224],
-        "depth": 12 if family in ("vit", "mixer") else 16,
+        "depth": 6 if family in ("vit", "mixer") else 7,
         "taps": list(names),
         "preprocessing": {"size": [224, 224], "resize": "bilinear", "values": "-1..1"},
         "final_accuracy": 0.8,
@@ -137,7 +137,7 @@ def file(root: Path, table: pd.DataFrame, record: dict) -> Path:
 
 def cka_results(root: Path) -> list[Path]:
     """All of cka's figures: 1, 2, 8, 12, G.1, H.1, H.2."""
-    cut = subject("vit_b32_noskip05", "vit", vit_taps(), no_skip=[5])
+    cut = subject("vit_b32_noskip03", "vit", vit_taps(), no_skip=[3])
     pairs = [
         (VIT, None, uniform),
         (BIT, None, staged),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable
 from html import escape
@@ -178,6 +179,7 @@ def _document(title: str, body: Iterable[str], drawn: bool) -> str:
     )
 
 
+@functools.cache
 def _library() -> str:
     """Vega, Vega-Lite and Vega-Embed, as the converter ships them."""
     import altair as alt

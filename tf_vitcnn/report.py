@@ -119,7 +119,7 @@ def draw(results: Sequence[Result]) -> tuple[list[Figure], list[tuple[str, Drawi
         for group in groups:
             table = group[0].table if len(group) == 1 else pd.concat([r.table for r in group], ignore_index=True)
             try:
-                spec = drawing.draw(table).to_dict()
+                spec = drawing.draw(table).to_dict(validate=False)
             except Exception as error:  # a chart that one odd table breaks must not take the report with it
                 paths = ", ".join(r.path for r in group)
                 problems.append(f"{paths}: {drawing.title!r} cannot be drawn: {first_line(error)}")

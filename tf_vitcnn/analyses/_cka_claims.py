@@ -353,7 +353,8 @@ def _matrix(result: Result, value: str = "cka") -> pd.DataFrame:
 def _square(result: Result, value: str = "cka") -> pd.DataFrame:
     """The symmetric matrix of one model, whether the table holds one triangle or both."""
     matrix = _matrix(result, value)
-    return matrix.combine_first(matrix.T)
+    cells = matrix.to_numpy()
+    return pd.DataFrame(np.where(np.isnan(cells), cells.T, cells), index=matrix.index, columns=matrix.columns)
 
 
 def _thirds(n: int) -> tuple[slice, slice]:
