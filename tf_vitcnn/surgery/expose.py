@@ -15,7 +15,7 @@ import keras
 from tf_vitcnn import taps as grammar
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.surgery.graph import Tensor, flat, require_graph
-from tf_vitcnn.surgery.rewire import Change, Rewired, structure_of
+from tf_vitcnn.surgery.rewire import Change, Rewired, outputs_of, structure_of
 
 Selection = str | Sequence[str] | Callable[[str], bool]
 
@@ -38,10 +38,10 @@ def named_tensors(model: keras.Model, change: Change | None = None) -> dict[str,
         return dict(output)  # one of ours already says what its taps are
     inputs = flat(structure_of(model, "input"))
     rewired = Rewired(change)
-    rewired.run(inputs, inputs, flat(output))
+    rewired.run(inputs, inputs, outputs_of(model))
     if not rewired.filed:
         raise BadInput(f"{model.name!r} has no operations between its input and its output")
-    return _declared(rewired.filed) or rewired.filed
+    return rewired.filed if change else _declared(rewired.filed) or rewired.filed
 
 
 def selected(model: keras.Model, tensors: dict[str, Tensor], taps: Selection) -> keras.Model:
@@ -59,10 +59,10 @@ def selected(model: keras.Model, tensors: dict[str, Tensor], taps: Selection) ->
 def _declared(filed: dict[str, Tensor]) -> dict[str, Tensor]:
     """The taps of one of our own models; empty for a foreign one.
 
-    Ours has padding and reshaping between the taps, but most operations are named by the grammar.
+    Ours has padding and reshaping between the taps, but most operations and the last are named by the grammar.
     """
     names = [name for name in filed if grammar.parse(name)]
-    if 2 * len(names) <= len(filed):
+    if 2 * len(names) <= len(filed) or next(reversed(filed)) not in names:
         return {}
     return {name: filed[name] for name in grammar.in_depth_order(names)}
 

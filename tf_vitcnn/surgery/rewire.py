@@ -37,6 +37,9 @@ def alias(operation: Any, name: str, **attributes: Any) -> Any:
     Keras wants unique names in a graph, and the layers inside composite and nested ones repeat theirs. `attributes`
     replace some of the operation's own.
     """
+    if not getattr(operation, "built", True):
+        operation.name = name  # new, so nobody else's; its `build` is bound to it
+        return operation
     twin = object.__new__(type(operation))
     # past Layer.__setattr__, which tracks what it is given and refuses once a layer is built
     twin.__dict__.update(operation.__dict__)
@@ -56,6 +59,12 @@ def structure_of(model: keras.Model, side: str) -> Any:
     structure = getattr(model, f"{side}s" if isinstance(model, keras.Sequential) else side)
     tensors = flat(structure)
     return tensors[0] if len(tensors) == 1 and (side == "input" or not isinstance(structure, dict)) else structure
+
+
+def outputs_of(model: keras.Model) -> list[Tensor]:
+    """The model's outputs in the order in which a dict declares them (Keras' own flattening sorts its keys)."""
+    output = structure_of(model, "output")
+    return [t for part in output.values() for t in flat(part)] if isinstance(output, dict) else flat(output)
 
 
 @dataclass
@@ -80,7 +89,8 @@ class Rewired:
             count = seen[id(node.operation)] = seen.get(id(node.operation), 0) + 1
             name = prefix + tap_of(node.operation.name) + (f"#{count}" if count > 1 else "")
             results = self.call(name, node, new)
-            new.update((id(t), value) for t, value in zip(node.outputs, results, strict=True))
+            # an opener may leave out the last outputs, which nothing reads
+            new.update((id(t), value) for t, value in zip(node.outputs, results, strict=False))
         return [new[id(t)] for t in outputs]
 
     def call(self, name: str, node: Node, new: dict[int, Tensor]) -> list[Tensor]:
@@ -113,6 +123,8 @@ class Rewired:
     def twin(self, operation: Any, name: str, **attributes: Any) -> Any:
         """The operation's alias named after a tap; the same one for each of its calls."""
         name = re.sub(r"#\d+", "", name).replace("/", ".")
+        while name in self.owner and any(getattr(self.owner[name], key) != value for key, value in attributes.items()):
+            name += "_"  # a layer called on another number of tokens
         if name not in self.owner:
             self.owner[name] = alias(operation, name, **attributes)
         return self.owner[name]

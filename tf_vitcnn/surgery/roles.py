@@ -9,7 +9,7 @@ recognised so is said in the notes, not guessed.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -18,6 +18,7 @@ from tf_vitcnn import taps
 from tf_vitcnn.errors import unknown
 from tf_vitcnn.surgery.expose import named_tensors
 from tf_vitcnn.surgery.graph import Node, Tensor, calls, flat, node_of, tensor_names
+from tf_vitcnn.surgery.rewire import tap_of
 
 BRANCHES = ("attn/out", "mlp/out", "tokenmix/out", "chanmix/out", "branch/out")
 UNPLACED = ("tokenmix/pre", "tokenmix/act")  # channels by hidden units: no token, no place
@@ -43,7 +44,7 @@ class Layout(NamedTuple):
     extra: tuple[str, ...] = ()
 
 
-class _Found(NamedTuple):
+class Residual(NamedTuple):
     """A residual addition in the graph."""
 
     node: Node
@@ -53,7 +54,8 @@ class _Found(NamedTuple):
 
 def additions(model: keras.Model) -> tuple[list[Addition], list[str]]:
     """The residual additions in depth order, and notes on what looks like one but could not be told."""
-    found, notes, names = residuals(model)
+    named = named_tensors(model)
+    found, notes, names = residuals(flat(model.inputs), list(named.values()), named)
     known = model.output if isinstance(model.output, dict) else set(names.values())
     told = []
     for f in found:
@@ -73,13 +75,14 @@ def _tap(tensor: Tensor, names: dict[int, str], known: Collection[str]) -> str:
     return names[id(tensor)]
 
 
-def residuals(model: keras.Model) -> tuple[list[_Found], list[str], dict[int, str]]:
-    """`additions` as tensors of the graph, with the names of all tensors by their id."""
-    named = named_tensors(model)
-    inputs = flat(model.inputs)
-    nodes = calls(inputs, list(named.values()))
-    names = tensor_names(nodes, inputs) | {id(t): name for name, t in reversed(named.items())}
-    graph, found, notes = _Graph(inputs, nodes), list[_Found](), list[str]()
+def residuals(
+    inputs: Sequence[Tensor], outputs: Sequence[Tensor], named: Mapping[str, Tensor]
+) -> tuple[list[Residual], list[str], dict[int, str]]:
+    """`additions` as tensors of a flat graph, with the names of all its tensors by their id (`named` come first)."""
+    nodes = calls(inputs, outputs)
+    names = {key: tap_of(name) for key, name in tensor_names(nodes, inputs).items()}
+    names |= {id(t): name for name, t in reversed(list(named.items()))}
+    graph, found, notes = _Graph(nodes), list[Residual](), list[str]()
     for node in nodes:
         name = names[id(node.outputs[0])]
         declared = taps.parse(name)
@@ -89,7 +92,7 @@ def residuals(model: keras.Model) -> tuple[list[_Found], list[str], dict[int, st
             continue
         pair = _by_name(node, names) if declared else graph.skip_and_branch(node)
         if pair:
-            found.append(_Found(node, *pair))
+            found.append(Residual(node, *pair))
         else:
             first, second = (names[id(t)] for t in node.input_tensors)
             notes.append(f"{name} adds {first} and {second}: neither is recognised as a skip connection")
@@ -168,7 +171,7 @@ def _by_name(node: Node, names: dict[int, str]) -> tuple[Tensor, Tensor] | None:
 class _Graph:
     """Who makes and who reads each tensor."""
 
-    def __init__(self, inputs: list[Tensor], nodes: list[Node]) -> None:
+    def __init__(self, nodes: Sequence[Node]) -> None:
         self.maker = {id(t): node for node in nodes for t in node.outputs}
         self.place = {id(node): place for place, node in enumerate(nodes)}
         self.readers: dict[int, list[Node]] = {}
