@@ -1,10 +1,12 @@
 """The layers that the three families are made of, with seeded initial weights.
 
 Everything is `keras.layers` or `keras.ops`, so the models also build under another Keras backend. We subclass
-`Layer` for a new weight (`Tokens`), for a new use of one (`StdConv2D`), and where a tap needs a layer of its own
-name that Keras does not have (`Einsum`, `Take`): bare operations get names that change from build to build.
+`Layer` for a new weight (`Tokens`), for a new use of one (`StdConv2D`), for the same numbers sooner (`GroupNorm`,
+`Project`: what we measure is compared with the bare forward pass), and where a tap needs a layer of its own name
+that Keras does not have (`Einsum`, `Take`, `Gelu`): bare operations get names that change from build to build.
 """
 
+import math
 import zlib
 from typing import Any
 
@@ -41,6 +43,40 @@ class StdConv2D(keras.layers.Conv2D):
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs."""
         return {**super().get_config(), "epsilon": self.epsilon, "inside": self.inside}
+
+
+@_register
+class GroupNorm(keras.layers.GroupNormalization):
+    """Group normalisation by way of each channel's moments: the same numbers, three times as fast on a CPU.
+
+    Keras reduces a five-dimensional tensor over three axes, which costs more than the convolution before it.
+    """
+
+    def call(self, x: Any) -> Any:
+        """Scales and shifts x [b, h, w, c] so that each of its groups has mean 0 and variance 1 before gamma, beta."""
+        wide = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))  # half precision overflows
+        channels = wide.shape[-1]
+        grouped = (-1, self.groups, channels // self.groups)
+        mean, variance = (ops.reshape(moment, grouped) for moment in ops.moments(wide, axes=(1, 2)))
+        center = ops.mean(mean, axis=-1, keepdims=True)
+        # variance within the channels plus variance between them, neither a small difference of large numbers
+        variance = ops.mean(variance + ops.square(mean - center), axis=-1, keepdims=True)
+        gamma, beta = (ops.reshape(ops.cast(w, wide.dtype), grouped) for w in (self.gamma, self.beta))
+        scale = ops.rsqrt(variance + self.epsilon) * gamma
+        scale, shift = (ops.reshape(a, (-1, 1, 1, channels)) for a in (scale, beta - center * scale))
+        return ops.cast(wide * scale + shift, x.dtype)
+
+
+@_register
+class Project(keras.layers.EinsumDense):
+    """`EinsumDense` over the last axes of its input as one matrix product: the same, twice as fast on a CPU."""
+
+    def call(self, x: Any) -> Any:
+        """The product over every axis of x that the kernel shares, plus the bias."""
+        letters, kernel = self.equation.split("->")[0].split(",")
+        inputs = math.prod(self.kernel.shape[: len(set(letters) & set(kernel))])
+        y = ops.matmul(ops.reshape(x, (-1, inputs)), ops.reshape(self.kernel, (inputs, -1)))
+        return ops.reshape(y + ops.reshape(self.bias, (-1,)), (-1, *self.compute_output_shape(x.shape)[1:]))
 
 
 @_register
@@ -116,6 +152,15 @@ class Take(keras.layers.Layer):
         return {**super().get_config(), "index": self.index}
 
 
+@_register
+class Gelu(keras.layers.Layer):
+    """The tanh approximation of GELU that jax.nn.gelu, and so every ViT and Mixer checkpoint, is trained with."""
+
+    def call(self, x: Any) -> Any:
+        """The product of x and the probability of a smaller normal number, nearly."""
+        return ops.gelu(x, approximate=True)
+
+
 class Make:
     """Layers named after their taps, their initial weights a function of seed and name alone.
 
@@ -146,7 +191,7 @@ class Make:
         """A query, key or value [b, t, n, e] of every token [b, t, d]."""
         d = x.shape[-1]
         kernel = self.kernel(tap, d)
-        layer = keras.layers.EinsumDense(
+        layer = Project(
             "btd,dne->btne",
             (x.shape[1], heads, d // heads),
             bias_axes="ne",
@@ -158,7 +203,7 @@ class Make:
     def merge(self, tap: str, x: Any, width: int) -> Any:
         """The heads' [b, t, n, e] brought back to tokens [b, t, d]."""
         kernel = self.kernel(tap, x.shape[-1] * x.shape[-2])
-        layer = keras.layers.EinsumDense(
+        layer = Project(
             "btne,ned->btd", (x.shape[1], width), bias_axes="d", kernel_initializer=kernel, name=layer_name(tap)
         )
         return layer(x)
@@ -195,7 +240,7 @@ def layer_norm(tap: str, x: Any) -> Any:
 
 def group_norm(tap: str, x: Any, epsilon: float) -> Any:
     """Each of 32 groups of channels with mean 0 and variance 1 over the image, then scaled and shifted."""
-    return keras.layers.GroupNormalization(32, epsilon=epsilon, name=layer_name(tap))(x)
+    return GroupNorm(32, epsilon=epsilon, name=layer_name(tap))(x)
 
 
 def activation(tap: str, x: Any, function: str) -> Any:
@@ -205,15 +250,6 @@ def activation(tap: str, x: Any, function: str) -> Any:
     if function == "tanh":
         return Gelu(name=layer_name(tap))(x)
     return keras.layers.Activation(function, name=layer_name(tap))(x)
-
-
-@_register
-class Gelu(keras.layers.Layer):
-    """The tanh approximation of GELU that jax.nn.gelu, and so every ViT and Mixer checkpoint, is trained with."""
-
-    def call(self, x: Any) -> Any:
-        """The product of x and its normal quantile, nearly."""
-        return ops.gelu(x, approximate=True)
 
 
 def add(tap: str, skip: Any, branch: Any, keep: bool = True) -> Any:

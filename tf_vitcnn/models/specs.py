@@ -173,10 +173,10 @@ def _bottleneck(features: int, width: int) -> int:
 
 
 def _resnet(spec: ResNetSpec, classes: int) -> int:
-    features = 64 * spec.width_factor
+    features = spec.channels
     count = 7 * 7 * 3 * features
     for stage, units in enumerate(spec.units):
-        width = 64 * spec.width_factor * 2**stage
+        width = spec.channels * 2**stage
         for _ in range(units):
             count += _bottleneck(features, width) + 2 * features + 4 * width
             features = 4 * width
