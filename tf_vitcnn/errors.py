@@ -1,11 +1,23 @@
 """The one exception that speaks to a user."""
 
 import difflib
+import struct
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterable
 
 
 class BadInput(ValueError):
     """A request that cannot be met: one line that names the thing, what was expected and what to do."""
+
+
+# What the readers of NumPy, zip, JSON and TOML raise for a damaged file. NumPy parses an array's header as a Python
+# literal and lets the parser's own errors through. ValueError has UnicodeDecodeError and JSON's error in it.
+UNREADABLE = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError, RuntimeError),
+    *(SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error, struct.error),
+)
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> BadInput:

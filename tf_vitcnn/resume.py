@@ -7,7 +7,6 @@ import io
 import json
 import os
 import time
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from etils import epath
 
 from tf_vitcnn import table
-from tf_vitcnn.errors import BadInput
+from tf_vitcnn.errors import UNREADABLE, BadInput
 
 EVERY = float(os.environ.get("TF_VITCNN_CHECKPOINT_SECONDS", "20"))  # a kill costs no more than this and one step
 
@@ -49,16 +48,14 @@ class Checkpoint:
             with np.load(io.BytesIO(self.path.read_bytes()), allow_pickle=False) as saved:
                 arrays = {key: saved[key] for key in saved.files}
             header = json.loads(str(arrays.pop("header")))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            stage, step, micro = (int(header[key]) for key in ("stage", "step", "micro"))
+            identity, parts = dict(header["identity"]), _by_part(arrays)
+        except UNREADABLE as error:
             raise BadInput(f"{self.path}: not a checkpoint of a run; remove it to start anew") from error
-        differ = table.differences(header["identity"], self.identity)
+        differ = table.differences(identity, self.identity)
         if differ:
             raise BadInput(f"{self.path}: checkpoint of another run ({'; '.join(differ[:3])}); remove it to start anew")
-        parts: dict[str, dict[str, np.ndarray]] = {"totals": {}, "constants": {}}
-        for key, value in arrays.items():
-            part, _, name = key.partition(":")
-            parts[part][name] = value
-        return Progressed(header["stage"], header["step"], header["micro"], **parts)
+        return Progressed(stage, step, micro, **parts)
 
     def save(self, state: Progressed, force: bool = False) -> None:
         """Writes the state when it is time, in one rename."""
@@ -84,6 +81,15 @@ class Checkpoint:
         """Removes what was saved: the run is over."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+
+
+def _by_part(arrays: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:
+    """Totals and constants; a KeyError for what is neither, an AttributeError for what is no array."""
+    parts: dict[str, dict[str, np.ndarray]] = {"totals": {}, "constants": {}}
+    for key, value in arrays.items():
+        part, _, name = key.partition(":")
+        parts[part][name] = value.view()  # NumPy hands a member without an array's head over as bytes
+    return parts
 
 
 class Lock:

@@ -170,6 +170,91 @@ def read_table(folder):
         read_table(csv)
 
 
+def make_keras(folder):
+    import keras
+
+    images = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, padding="same", name="conv")(images)
+    x = keras.layers.add([x, keras.layers.ReLU()(x)])
+    x = keras.layers.Dense(3)(keras.layers.Flatten()(x))
+    keras.Model(images, x).save(folder / "x.keras")
+    preprocessing = {"size": [8, 8], "resize": "bilinear", "antialias": False, "crop": None, "values": "0..1"}
+    card = {"recipe": {}, "preprocessing": preprocessing, "trained_on": "digits:train", "final_accuracy": 0.5}
+    (folder / "x.card.json").write_text(json.dumps(card))
+    return [folder / "x.keras", folder / "x.card.json"]
+
+
+def read_keras(folder):
+    import tf_vitcnn
+
+    assert json.dumps(tf_vitcnn.load(str(folder / "x.keras")).provenance)
+
+
+PLAN = """
+[defaults]
+data = "digits:train"
+epochs = 3
+no-skip = [1, 2]
+
+[[run]]
+name = "one"
+model = "vit_custom"
+fraction = 0.5
+
+[[run]]
+name = "two"
+from = "{out}/one.keras"
+"""
+
+
+def make_plan(folder):
+    (folder / "plan.toml").write_text(PLAN)
+    return [folder / "plan.toml"]
+
+
+def read_plan(folder):
+    from tf_vitcnn.training import plan
+
+    for run in plan.read(folder / "plan.toml"):
+        run.recipe(folder)
+
+
+IDENTITY = {"format": 1, "analysis": "cka", "parameters": {"images": 8}, "subjects": [{"name": "x"}], "data": {}}
+
+
+def make_checkpoint_of_a_run(folder):
+    from tf_vitcnn.resume import Checkpoint, Progressed
+
+    saved = Checkpoint(folder / "x.resume.npz", IDENTITY)
+    saved.save(Progressed(1, 2, 3, {"xy": np.ones((2, 3))}, {"pivot": np.zeros(4)}), force=True)
+    return [folder / "x.resume.npz"]
+
+
+def read_checkpoint_of_a_run(folder):
+    from tf_vitcnn.resume import Checkpoint
+
+    Checkpoint(folder / "x.resume.npz", IDENTITY).load()
+
+
+def make_training_state(folder):
+    from tf_vitcnn.training import resume
+
+    resume.save(folder / "x.state", {"recipe": 1}, resume.Progress(3), [np.ones((4, 5), np.float32)])
+    return [folder / "x.state"]
+
+
+def read_training_state(folder):
+    from tf_vitcnn.training import resume
+
+    class Variable:
+        def assign(self, value):
+            if value.shape != (4, 5):
+                raise ValueError("another shape")  # as Keras does
+
+    resume.read_identity(folder / "x.state")
+    resume.restore(folder / "x.state", [Variable()])
+
+
 READERS = {
     "npz": Reader(make_npz, read_npz, zipped=True),
     "npz-deflated": Reader(make_packed, read_npz, zipped=True),
@@ -179,6 +264,10 @@ READERS = {
     "checkpoint": Reader(make_checkpoint, read_checkpoint, zipped=True),
     "saved-model": Reader(make_saved_model, read_saved_model),
     "table": Reader(make_table, read_table),
+    "keras": Reader(make_keras, read_keras, zipped=True),
+    "plan": Reader(make_plan, read_plan),
+    "checkpoint-of-a-run": Reader(make_checkpoint_of_a_run, read_checkpoint_of_a_run, zipped=True),
+    "training-state": Reader(make_training_state, read_training_state, zipped=True),
 }
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ from tf_vitcnn.analyses._layout import Grid
 from tf_vitcnn.analyses._probe_features import MEAN, Reader, readers
 from tf_vitcnn.analyses._probe_split import FIT, HELD_OUT
 from tf_vitcnn.analyses.base import Batch, Constants, Totals
-from tf_vitcnn.errors import BadInput
+from tf_vitcnn.errors import UNREADABLE, BadInput
 from tf_vitcnn.stats import ridge
 from tf_vitcnn.stats.interval import normal, wilson
 
@@ -176,7 +175,7 @@ class Kept(NamedTuple):
             return cls(header["classes"], header["taps"], held)
         except FileNotFoundError:
             raise BadInput(f"{path}: no such file; --weights takes a .weights.npz that --keep-weights wrote") from None
-        except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        except UNREADABLE as error:
             raise BadInput(f"{path}: not probes that --keep-weights wrote") from error
 
     def readers(self, subject: Any, taps: Sequence[str]) -> list[Reader]:

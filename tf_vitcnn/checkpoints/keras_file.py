@@ -66,7 +66,7 @@ def _card(path: Path) -> dict[str, Any]:
         return {}
     try:
         card = json.loads(beside.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{beside}: not a card ({error}); remove it or train again") from error
     if not isinstance(card, dict):
         raise BadInput(f"{beside}: not a card; remove it or train again")

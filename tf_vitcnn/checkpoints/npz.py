@@ -6,20 +6,16 @@ hold is refused, and so is anything that would need pickle.
 
 from __future__ import annotations
 
-import tokenize
 import zipfile
-import zlib
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 from tf_vitcnn.checkpoints.arrays import Array
-from tf_vitcnn.errors import BadInput
+from tf_vitcnn.errors import UNREADABLE, BadInput
 
 CHUNK = 1 << 24
-# NumPy parses a header as a Python literal, and lets the parser's own errors through
-HEADER_ERRORS = (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError)
 # deflate packs at most 1032 to one; a checkpoint packs far less, apart from heads that were left at zero
 EXPANSION, SMALL = 60, 1 << 30
 
@@ -34,7 +30,9 @@ def open_npz(path: str | Path) -> dict[str, Array]:
             entries = archive.infolist()
             bounded(path, entries)
             arrays = [_declared(path, archive, entry) for entry in entries]
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except BadInput:
+        raise
+    except UNREADABLE as error:
         raise _broken(path, error) from error
     named = {array.name: array for array in arrays}
     if not named:
@@ -61,7 +59,7 @@ def _declared(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> A
     with archive.open(entry) as member:
         try:
             shape, fortran, dtype = _header(member)
-        except HEADER_ERRORS as error:
+        except UNREADABLE as error:
             reason = " ".join(str(error).split())[:120]
             raise BadInput(f"{path}: {entry.filename} is not a NumPy array ({reason}); fetch the file again") from error
         offset = member.tell()
@@ -97,7 +95,7 @@ def _read(
             while done < len(there):
                 done += _fill(member, there[done : done + CHUNK])
             member.read(1)  # reaching the end is what compares the checksum
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+    except UNREADABLE as error:
         raise _broken(path, error) from error
     return values.T if fortran else values
 

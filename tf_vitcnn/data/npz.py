@@ -7,24 +7,19 @@ size must fit the bytes that are there, objects (pickles) are refused, and so is
 from __future__ import annotations
 
 import struct
-import tokenize
 import zipfile
-import zlib
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
 
-from tf_vitcnn.errors import BadInput
+from tf_vitcnn.errors import UNREADABLE, BadInput
 from tf_vitcnn.table import first_line
 
 # zeros deflate a thousandfold, pictures hardly: a small file must not claim the whole memory
 BOMB_BYTES, BOMB_RATIO = 2**26, 100
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of name and extra field
-# NumPy parses a header as a Python literal, and lets the parser's own errors through
-_HEADER_ERRORS = (SyntaxError, TypeError, RecursionError, tokenize.TokenError)
-_BROKEN = (OSError, ValueError, EOFError, KeyError, OverflowError, NotImplementedError, RuntimeError, MemoryError)
 
 
 class NpzFile:
@@ -37,7 +32,7 @@ class NpzFile:
         try:
             self._zip = zipfile.ZipFile(self.path)
             self._members = {i.filename.removesuffix(".npy"): i for i in self._zip.infolist()}
-        except (zipfile.BadZipFile, *_BROKEN, struct.error) as error:
+        except UNREADABLE as error:
             raise BadInput(f"{path}: not an npz: {first_line(error)}") from error
 
     def __enter__(self) -> NpzFile:
@@ -65,7 +60,7 @@ class NpzFile:
             return self._read(member)
         except BadInput as error:
             raise BadInput(f"{self.path}: array {name!r}: {error}") from None
-        except (zipfile.BadZipFile, zlib.error, *_BROKEN, struct.error, *_HEADER_ERRORS) as error:
+        except UNREADABLE as error:
             raise BadInput(f"{self.path}: array {name!r} cannot be read: {first_line(error)}") from error
 
     def _read(self, member: zipfile.ZipInfo) -> np.ndarray:

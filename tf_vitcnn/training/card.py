@@ -30,7 +30,7 @@ def read(path: Path) -> dict[str, Any]:
         card = json.loads(path.read_text())
         if not isinstance(card, dict) or not isinstance(card["recipe"], dict):
             raise ValueError
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RecursionError) as error:
         raise BadInput(f"{path}: not the card of a trained model; take another --name or remove it") from error
     return card
 

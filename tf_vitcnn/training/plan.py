@@ -62,7 +62,7 @@ def read(path: Path) -> list[Run]:
     """The runs of a plan, in order."""
     try:
         plan = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: cannot be read as TOML: {first_line(error)}") from error
     for key in plan:
         if key not in ("defaults", "run"):
@@ -70,6 +70,8 @@ def read(path: Path) -> list[Run]:
     defaults, runs = plan.get("defaults", {}), plan.get("run", [])
     if not isinstance(runs, list) or not runs or not isinstance(defaults, dict):
         raise BadInput(f"{path}: expected a table [defaults] and at least one [[run]]")
+    if not all(isinstance(run, dict) for run in runs):
+        raise BadInput(f"{path}: expected each run as a table [[run]]")
     named = [run.get("name") for run in runs]
     for name in named:
         if not isinstance(name, str) or named.count(name) > 1:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_vitcnn.errors import BadInput
+from tf_vitcnn.errors import UNREADABLE, BadInput
 
 
 @dataclass
@@ -54,21 +53,31 @@ def read_identity(path: Path) -> dict[str, Any]:
 
 def restore(path: Path, variables: Sequence[Any]) -> Progress:
     """Puts the state's values into the variables; where the run is."""
-    progress = Progress(**_meta(path)["progress"])
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as state:
-        if len(state.files) != len(variables) + 1:
-            raise BadInput(f"{path}: holds {len(state.files) - 1} variables, expected {len(variables)}; remove it")
-        for i, variable in enumerate(variables):
-            variable.assign(state[f"v{i:05}"])
+    try:
+        progress = Progress(**_meta(path)["progress"])
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as state:
+            if len(state.files) != len(variables) + 1:
+                raise BadInput(f"{path}: holds {len(state.files) - 1} variables, expected {len(variables)}; remove it")
+            for i, variable in enumerate(variables):
+                variable.assign(state[f"v{i:05}"].view())  # a member without an array's head comes as bytes
+    except BadInput:
+        raise
+    except UNREADABLE as error:
+        raise _broken(path) from error
     return progress
 
 
 def _meta(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as state:
-            return json.loads(str(state["meta"]))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise BadInput(f"{path}: not the state of a training run; remove it to start again") from error
+            meta = json.loads(str(state["meta"]))
+        return {"identity": dict(meta["identity"]), "progress": dict(meta["progress"])}
+    except UNREADABLE as error:
+        raise _broken(path) from error
+
+
+def _broken(path: Path) -> BadInput:
+    return BadInput(f"{path}: not the state of a training run; remove it to start again")
 
 
 def discard_parts(path: Path) -> None:
