@@ -106,11 +106,11 @@ def test_a_subset_of_channels_approaches_all_of_them(table):
     subject = toys.shared("vit")
     tap = TAPS[0]
     far = []
-    for channels in (1, 4, 12):
+    for channels in (1, 12):
         part = run("receptive_field", subject, "digits:test", images=3, taps=tap, channels=channels)
         far.append(np.abs(grid_of(part, tap) - grid_of(table, tap)).sum())
-    assert far[2] < far[0]
-    assert far[2] < 0.1
+    assert far[1] < far[0]
+    assert far[1] < 0.1
 
 
 def test_seed_and_tap_choose_the_channels():
@@ -203,7 +203,7 @@ RESNET = [t for t in synthetic.bit_taps() if t.endswith("resid/post")]
 
 def test_claims_of_figure_6():
     vit = result("vit", VIT, lambda layer, depth: (8, 0.2 if depth < 0.5 else 0.9))
-    resnet = result("bit", RESNET, lambda layer, depth: (4 + 60 * depth, 0))
+    resnet = result("bit", RESNET, lambda layer, depth: (4 + 20 * depth, 0))
     assert claims.vit_low_larger(vit, resnet).holds
     assert [check.holds for check in claims.vit_turns_global_midway(vit, resnet)] == [True, True]
     gradual = result("vit", VIT, lambda layer, depth: (8, 0.2 + 0.7 * depth))

@@ -97,11 +97,11 @@ def _more_and_less(less: Result, more: Result) -> bool:
 @claim(
     "less-data-less-local",
     "Fig. 4",
-    "The smallest head distance in the two lowest layers is larger for the model trained on less data "
-    "(Fig. C.5 itself shows that small models are an exception).",
+    "The smallest head distance in the two lowest layers is larger for the model trained on less data.",
     Need("attention_distance", VIT),
     Need("attention_distance", VIT),
     pair=_more_and_less,
+    remark="Small models are an exception: Fig. C.5 itself shows local heads in a small ViT trained on ImageNet alone.",
 )
 def less_data_less_local(less: Result, more: Result) -> Outcome:
     """The nearest head of the lowest layers, in pixels, trained on less against trained on more."""
