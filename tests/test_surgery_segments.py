@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_vitcnn import models, taps
 from tf_vitcnn.errors import BadInput
+from tf_vitcnn.models import MixerSpec, ResNetSpec, ViTSpec
+from tf_vitcnn.models.specs import HybridStem
 from tf_vitcnn.surgery import graph, segments
 
 
@@ -95,6 +98,32 @@ def test_two_names_of_one_tensor():
     got = chain(segments(model, ["b", "end", "a"], 0), images())
     assert list(got) == ["a", "b", "end"]
     np.testing.assert_array_equal(got["a"], got["b"])
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ViTSpec(patch=4, width=12, depth=3, heads=3, mlp=24, distilled=True),
+        ViTSpec(patch=1, width=12, depth=1, heads=3, mlp=24, stem=HybridStem(units=(1, 1))),
+        ResNetSpec(units=(2, 1), width_factor=1),
+        MixerSpec(patch=4, width=8, depth=2, tokens_mlp=4, channels_mlp=16),
+    ],
+)
+def test_chains_of_our_families(spec):
+    model = models.build(spec, image_size=16, classes=3)
+    whole = model(images())
+    for budget in (None, 0):
+        got = chain(segments(model, list(model.output), budget), images())
+        assert list(got) == list(whole)
+        for name, value in whole.items():
+            np.testing.assert_allclose(got[name], value, atol=1e-6, err_msg=name)
+
+
+def test_segments_of_a_vit_are_about_a_block():
+    model = models.build(ViTSpec(patch=4, width=24, depth=4, heads=3, mlp=96), image_size=16, classes=0, seed=None)
+    parts = segments(model, taps.default(list(model.output)))
+    assert 4 <= len(parts) <= 8
+    assert all(len(part.carry_shapes) == 1 for part in parts[:-1])  # the residual stream alone
 
 
 @pytest.mark.parametrize("jit", [False, True])

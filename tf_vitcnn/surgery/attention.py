@@ -147,7 +147,8 @@ def _static(layer: keras.layers.EinsumDense, x: Any) -> dict[str, Any]:
 @opener(keras.layers.MultiHeadAttention)
 def multi_head(at: At, layer: Any, query: Any, value: Any, key: Any = None, **options: Any) -> Any:
     """Every head's softmax(q k / sqrt(e)) v, brought back to tokens."""
-    key = value if key is None else key
+    masks = _masks(query, value, key, options)
+    query, value, key = _unmasked(at, query, value, key)
     q = at("attn/q", layer._query_dense, query)
     k = at("attn/k", layer._key_dense, key)
     v = at("attn/v", layer._value_dense, value)
@@ -155,14 +156,14 @@ def multi_head(at: At, layer: Any, query: Any, value: Any, key: Any = None, **op
     if len(q.shape) != 4:  # several axes of tokens: Keras' own equations, which take the key first
         q, k = k, q
         equations = (layer._dot_product_equation, layer._combine_equation)
-    masks = _masks(query, value, key, options)
     return attend(at, layer, (q, k, v), equations, masks, layer._key_dim, options, query)
 
 
 @opener(keras.layers.GroupQueryAttention)
 def grouped_query(at: At, layer: Any, query: Any, value: Any, key: Any = None, **options: Any) -> Any:
     """As above, with keys and values that groups of queries share: k and v [b, t, fewer n, e]."""
-    key = value if key is None else key
+    masks = _masks(query, value, key, options)
+    query, value, key = _unmasked(at, query, value, key)
     q = at("attn/q", layer._query_dense, query)
     k = at("attn/k", layer._key_dense, key)
     v = at("attn/v", layer._value_dense, value)
@@ -170,7 +171,7 @@ def grouped_query(at: At, layer: Any, query: Any, value: Any, key: Any = None, *
         k = at("attn/k_shared", Repeat(layer.num_repeats), k)
         v = at("attn/v_shared", Repeat(layer.num_repeats), v)
     equations = ("bqne,bkne->bnqk", "bnqk,bkne->bqne")
-    return attend(at, layer, (q, k, v), equations, _masks(query, value, key, options), layer.head_dim, options, query)
+    return attend(at, layer, (q, k, v), equations, masks, layer.head_dim, options, query)
 
 
 def attend(
@@ -204,10 +205,38 @@ def attend(
 
 def _masks(query: Any, value: Any, key: Any, options: dict[str, Any]) -> dict[str, Any]:
     """The masks of a call that are there: given, or carried by the tensors."""
-    carried = {"query_mask": query, "value_mask": value, "key_mask": key if key is not value else None}
+    carried = {"query_mask": query, "value_mask": value, "key_mask": None if key is value else key}
     masks = {name: getattr(t, "_keras_mask", None) for name, t in carried.items()}
     masks |= {name: mask for name, mask in options.items() if name.endswith("_mask") and mask is not None}
     return {name: mask for name, mask in masks.items() if mask is not None and name != "use_causal_mask"}
+
+
+def _unmasked(at: At, query: Any, value: Any, key: Any) -> list[Any]:
+    """Query, value and key (value unless given) without the masks they carry, which end in the softmax."""
+    tensors = {"query": query, "value": value, "key": value if key is None else key}
+    new = {
+        id(t): at(f"attn/unmasked_{name}", Unmasked(), t)
+        for name, t in tensors.items()
+        if getattr(t, "_keras_mask", None) is not None
+    }
+    return [new.get(id(t), t) for t in tensors.values()]
+
+
+@keras.saving.register_keras_serializable("tf_vitcnn")
+class Unmasked(keras.layers.Layer):
+    """The same numbers without the mask that Keras hangs on a tensor."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def call(self, x: Any) -> Any:
+        """A copy: the mask is an attribute of the tensor."""
+        return ops.copy(x)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> None:
+        """None."""
+        return None
 
 
 @keras.saving.register_keras_serializable("tf_vitcnn")
@@ -240,8 +269,8 @@ class Probabilities(keras.layers.Layer):
             while len(mask.shape) < len(scores.shape):
                 mask = ops.expand_dims(mask, heads)
             merged = ops.logical_and(merged, mask)
-        # as Keras: a finite number, so that a query that may look nowhere gives no NaN
-        return keras.layers.Softmax(self.axis)(scores, mask=merged)
+        # its `call` alone: called as a layer it would hang the mask on the probabilities
+        return keras.layers.Softmax(self.axis).call(scores, mask=merged)
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs."""

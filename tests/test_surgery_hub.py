@@ -1,0 +1,115 @@
+import keras
+import numpy as np
+import pytest
+
+from tf_vitcnn import models, taps
+from tf_vitcnn.models import ViTSpec
+from tf_vitcnn.surgery import Layout, additions, expose, layout, open_attention, segments, without_skips
+
+keras_hub = pytest.importorskip("keras_hub")
+L = keras.layers
+SIZES = {"patch_size": 8, "num_layers": 6, "hidden_dim": 12, "num_heads": 3}
+SMALL = {**SIZES, "num_layers": 2, "image_shape": (16, 16, 3)}
+
+
+def images():
+    return np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype("float32")
+
+
+def randomised(model):
+    for i, weight in enumerate(model.weights):
+        if "float" in weight.dtype:
+            weight.assign(0.3 * np.random.default_rng(i).normal(size=weight.shape))
+    return model
+
+
+def vit(**kwargs):
+    return keras_hub.models.ViTBackbone(image_shape=(16, 16, 3), mlp_dim=24, **{**SIZES, **kwargs})
+
+
+BACKBONES = {
+    "vit": lambda: vit(num_layers=2, dropout_rate=0.1, attention_dropout=0.1),
+    "vit without class token": lambda: vit(num_layers=2, use_class_token=False),
+    "deit": lambda: keras_hub.models.DeiTBackbone(intermediate_dim=24, **SMALL),
+    "dinov2": lambda: keras_hub.models.DINOV2Backbone(
+        intermediate_dim=24, position_embedding_shape=(24, 24, 3), layer_scale_init_value=0.5, **SMALL
+    ),
+    "dinov2 registers": lambda: keras_hub.models.DINOV2Backbone(
+        intermediate_dim=24,
+        position_embedding_shape=(16, 16, 3),
+        num_register_tokens=4,
+        use_swiglu_ffn=True,
+        apply_layernorm=True,
+        **SMALL,
+    ),
+    "siglip": lambda: keras_hub.models.SigLIPVisionEncoder(intermediate_dim=24, **SMALL),
+}
+EXTRA = {
+    "vit": ("cls",),
+    "deit": ("cls", "dist"),
+    "dinov2": ("cls",),
+    "dinov2 registers": ("cls", "reg0", "reg1", "reg2", "reg3"),
+}
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_backbone_shows_the_sublayers_of_our_vit(name, tmp_path):
+    closed = randomised(BACKBONES[name]())
+    shown = open_attention(closed)
+    names = list(shown.output)
+    ours = list(models.build(ViTSpec(8, 12, 2, 3, 24), image_size=16, classes=0, seed=None).output)
+    declared = [tap for tap in names if taps.parse(tap)]
+    assert declared == [tap for tap in ours if not tap.startswith("head")]
+    before = closed(images() if isinstance(closed.input, keras.KerasTensor) else {"images": images()})
+    after = shown(images())
+    np.testing.assert_allclose(after[names[-1]], before, atol=1e-6)
+    assert {id(w) for w in shown.weights} <= {id(w) for w in closed.weights}
+    found, notes = additions(shown)
+    assert (len(found), notes) == (4, [])
+    assert layout(shown, "block01/attn/q") == Layout(2, 2, EXTRA.get(name, ()))
+    shown.save(tmp_path / "shown.keras")
+    again = keras.models.load_model(tmp_path / "shown.keras")
+    for tap, value in again(images()).items():
+        np.testing.assert_array_equal(value, after[tap], err_msg=tap)
+    assert [tap for tap in expose(again).output if taps.parse(tap)] == declared
+    carry, got = images(), {}
+    for segment in segments(shown, names, 0):
+        filed, carry = segment(carry)
+        got.update(filed)
+    for tap, value in got.items():
+        np.testing.assert_allclose(value, after[tap], atol=1e-6, err_msg=tap)
+    cut = without_skips(shown, [1])(images())
+    np.testing.assert_array_equal(cut["block01/resid/post"], cut["block01/mlp/out"])
+
+
+def test_one_set_of_weights_in_ours_and_in_keras_hubs():
+    theirs = open_attention(randomised(vit()))
+    ours = models.build(ViTSpec(8, 12, 6, 3, 24, gelu="exact"), image_size=16, classes=0)
+    for layer in ours.layers:
+        if layer.weights and layer.name != "stem.tokens":
+            layer.set_weights(theirs.get_layer(layer.name).get_weights())
+    tokens = theirs.get_layer("stem.tokens")
+    ours.get_layer("stem.tokens").set_weights([*tokens.extra, tokens.positions[None]])
+    mine, hubs = ours(images()), theirs(images())
+    assert [tap for tap in mine if not tap.startswith("head")] == list(hubs)
+    for tap in hubs:
+        np.testing.assert_allclose(mine[tap], hubs[tap], atol=2e-5, err_msg=tap)
+    for tap in ("block05/attn/probs", "block05/mlp/act"):
+        assert np.abs(hubs[tap]).max() > 0.1
+        np.testing.assert_allclose(mine[tap], hubs[tap], atol=5e-6)
+
+
+def test_a_classifier_around_a_backbone():
+    classifier = keras_hub.models.ViTImageClassifier(backbone=vit(num_layers=2), num_classes=3)
+    shown = open_attention(randomised(classifier))
+    assert {"stem/tokens", "block01/attn/probs", "final/ln/out", "predictions"} <= set(shown.output)
+    np.testing.assert_allclose(list(shown(images()).values())[-1], classifier(images()), atol=1e-6)
+
+
+def test_two_encoders_in_one_model():
+    x = keras.Input((16, 16, 3))
+    one, two = (vit(num_layers=1, name=name) for name in ("one", "two"))
+    model = randomised(keras.Model(x, L.Concatenate()([one(x), two(x)])))
+    shown = open_attention(model)
+    assert {"block00/attn/probs", "two/vit_encoder/block00/attn/probs"} <= set(shown.output)
+    np.testing.assert_allclose(list(shown(images()).values())[-1], model(images()), atol=1e-6)
