@@ -101,7 +101,7 @@ def _more_and_less(less: Result, more: Result) -> bool:
     Need("attention_distance", VIT),
     Need("attention_distance", VIT),
     pair=_more_and_less,
-    remark="Small models are an exception: Fig. C.5 itself shows local heads in a small ViT trained on ImageNet alone.",
+    remark="Small models are an exception: in Fig. C.5 ViT-B/32 learns to attend locally from ImageNet alone.",
 )
 def less_data_less_local(less: Result, more: Result) -> Outcome:
     """The nearest head of the lowest layers, in pixels, trained on less against trained on more."""
