@@ -90,8 +90,8 @@ def result(heads, falling):
         for depth, layer in enumerate(COLUMNS)
     ]
     subjects = [
-        synthetic.subject("vit", "vit", synthetic.vit_taps()),
-        synthetic.subject("bit", "bit", synthetic.bit_taps()),
+        synthetic.subject("vit", "vit", synthetic.vit_taps(12)),
+        synthetic.subject("bit", "bit", synthetic.bit_taps((3, 4, 6, 3))),
     ]
     sidecar = {"analysis": "head_subsets", "subjects": subjects, "parameters": {}, "data": {"spec": "x"}}
     return Result(find("head_subsets").schema.check(pd.DataFrame(rows)), sidecar)

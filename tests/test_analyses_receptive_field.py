@@ -175,7 +175,7 @@ def blob(layer, subject, radius, floor=0.0, cell=4):
 
 def result(kind, layers, shape):
     """A table whose map of layer i of n is a blob of `shape(layer, i / (n - 1))`: a radius and a floor."""
-    names = synthetic.vit_taps() if kind == "vit" else synthetic.bit_taps()
+    names = synthetic.vit_taps(12) if kind == "vit" else synthetic.bit_taps((3, 4, 6, 3))
     subject = synthetic.subject(kind, kind, names)
     parts = []
     for i, layer in enumerate(layers):
@@ -198,7 +198,7 @@ def result(kind, layers, shape):
 
 
 VIT = [f"block{i:02d}/resid/{site}" for i in range(12) for site in ("mid", "post")]
-RESNET = [t for t in synthetic.bit_taps() if t.endswith("resid/post")]
+RESNET = [t for t in synthetic.bit_taps((3, 4, 6, 3)) if t.endswith("resid/post")]
 
 
 def test_claims_of_figure_6():
