@@ -2,9 +2,10 @@ import keras
 import numpy as np
 import pytest
 
-from tf_vitcnn import models
+from tf_vitcnn import load, models
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.surgery import expose, segments
+from tf_vitcnn.surgery import expose, open_attention, segments
+from tf_vitcnn.surgery.files import obstacle
 
 L = keras.layers
 
@@ -66,6 +67,7 @@ def test_ours_is_known_again_without_its_taps(name):
     model = models.build(name, image_size=32, classes=4, seed=None)
     assert list(expose(model).output) == list(model.output)
     bare = keras.Model(model.input, model.output["head/logits"])
+    assert list(open_attention(bare).output) == list(model.output)
     assert list(expose(bare).output) == list(model.output)
 
 
@@ -136,3 +138,30 @@ def test_every_class_of_keras_applications(name, tmp_path):
 
 def test_there_are_many_classes():
     assert len(CLASSES) >= 38
+
+
+class Unregistered(L.Layer):
+    def call(self, x):
+        return x
+
+
+def test_a_file_that_does_not_load_is_explained(tmp_path):
+    path, x = tmp_path / "model.keras", keras.Input((4, 4, 3))
+
+    def refused(model):
+        model.save(path)
+        with pytest.raises(BadInput) as caught:
+            load(str(path))
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    said = refused(keras.Model(x, Unregistered(name="odd")(L.Conv2D(2, 1)(x))))
+    assert "layer 'odd' is of class 'Unregistered', unknown to Keras: decorate Unregistered with @keras.saving" in said
+    assert "layer 'doubled' is a Lambda" in refused(keras.Model(x, L.Lambda(lambda t: 2 * t, name="doubled")(x)))
+    subclassed = Subclassed(name="odd")
+    subclassed(np.zeros((1, 4, 4, 3)))
+    assert "is of class 'Subclassed', unknown to Keras" in refused(subclassed)
+    keras.Model(x, L.Conv2D(2, 1, name="conv")(x)).save(path)
+    assert obstacle(path) is None
+    path.write_bytes(b"no zip")
+    assert obstacle(path) is None

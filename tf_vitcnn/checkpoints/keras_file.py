@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +43,9 @@ def _loaded(path: Path) -> keras.Model:
     """The saved model; nothing in the file is executed."""
     import keras
 
-    import tf_vitcnn.models.layers  # noqa: F401  (registers our layers)
+    import tf_vitcnn.models.layers
+    import tf_vitcnn.surgery.hub  # noqa: F401  (both register our layers)
+    from tf_vitcnn.surgery.files import obstacle
 
     try:
         with zipfile.ZipFile(path) as archive:
@@ -53,6 +54,8 @@ def _loaded(path: Path) -> keras.Model:
     except BadInput:
         raise
     except Exception as error:  # zip, JSON, HDF5, unknown or unsafe layers: Keras has no exception of its own
+        if reason := obstacle(path):
+            raise BadInput(f"{path}: {reason}") from error
         reason = " ".join(str(error).split())[:200]
         raise BadInput(
             f"{path}: not a Keras model that can be loaded ({reason}); save it again with Keras 3"
@@ -96,8 +99,8 @@ def foreign(
     from tf_vitcnn.data.images import Preprocessing
     from tf_vitcnn.subject import Subject
 
-    model = sized(spec, model, image_size)
-    model = _opened(surgery)(model)
+    surgery.require_graph(model)
+    model = surgery.open_attention(sized(spec, model, image_size))
     size = (int(model.input.shape[1]), int(model.input.shape[2]))
     preprocessing = preprocessing or Preprocessing(size)
     if preprocessing.size != size:
@@ -119,11 +122,6 @@ def foreign(
         "preprocessing": preprocessing.as_dict(),
     }
     return Subject(name, model, preprocessing, provenance)
-
-
-def _opened(surgery: Any) -> Callable[[Any], Any]:
-    """What shows every sublayer, inside attention layers as well."""
-    return getattr(surgery, "open_attention", None) or surgery.expose
 
 
 def sized(spec: str, model: keras.Model, image_size: Size | None) -> keras.Model:
@@ -194,5 +192,4 @@ def _additions(model: keras.Model) -> int:
     """How many residual additions a foreign model has."""
     from tf_vitcnn import surgery
 
-    additions = getattr(surgery, "additions", None)
-    return len(additions(model)[0]) if additions else 0
+    return len(surgery.additions(model)[0])

@@ -2,6 +2,7 @@
 
 from tf_vitcnn.surgery.attention import open_attention, opener
 from tf_vitcnn.surgery.expose import expose
+from tf_vitcnn.surgery.graph import require_graph
 from tf_vitcnn.surgery.roles import Addition, Layout, additions, layout, stage
 from tf_vitcnn.surgery.segments import Segment, segments
 from tf_vitcnn.surgery.skips import without_skips
@@ -15,6 +16,7 @@ __all__ = [
     "layout",
     "open_attention",
     "opener",
+    "require_graph",
     "segments",
     "stage",
     "without_skips",

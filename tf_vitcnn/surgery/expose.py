@@ -34,14 +34,14 @@ def named_tensors(model: keras.Model, change: Change | None = None) -> dict[str,
     """Every tap of a model by its name, in depth order, after a change of its wiring."""
     require_graph(model)
     output = structure_of(model, "output")
-    if change is None and isinstance(output, dict) and all(grammar.parse(name) for name in output):
+    if isinstance(output, dict) and all(grammar.parse(name) for name in output):
         return dict(output)  # one of ours already says what its taps are
     inputs = flat(structure_of(model, "input"))
     rewired = Rewired(change)
     rewired.run(inputs, inputs, outputs_of(model))
     if not rewired.filed:
         raise BadInput(f"{model.name!r} has no operations between its input and its output")
-    return rewired.filed if change else _declared(rewired.filed) or rewired.filed
+    return rewired.filed if rewired.opened else _declared(rewired.filed) or rewired.filed
 
 
 def selected(model: keras.Model, tensors: dict[str, Tensor], taps: Selection) -> keras.Model:

@@ -74,6 +74,7 @@ class Rewired:
     change: Change | None = None
     filed: dict[str, Tensor] = field(default_factory=dict)
     owner: dict[str, Any] = field(default_factory=dict)  # whose an operation's name is
+    opened: bool = False  # whether anything was changed
     stream: Tensor | None = None  # the end of the last opened block of an encoder
 
     def run(
@@ -98,6 +99,7 @@ class Rewired:
         args, kwargs = node.arguments.fill_in(new)
         changed = self.change(self, name, node, args, kwargs) if self.change else None
         if changed is not None:
+            self.opened = True
             return flat(changed)
         if is_nested(node.operation):
             inner = [flat(structure_of(node.operation, side)) for side in ("input", "output")]
