@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from PIL import Image
 from sklearn.linear_model import RidgeClassifier
 
 from tests import synthetic
@@ -20,6 +21,7 @@ from tf_vitcnn.models.specs import ResNetSpec, ViTSpec
 from tf_vitcnn.runner import run
 from tf_vitcnn.stats import ridge
 from tf_vitcnn.subject import Subject
+from tf_vitcnn.table import write
 
 TAP = "block01/resid/post"
 
@@ -204,8 +206,8 @@ def test_only_the_average_over_tokens(vit, table):
 
 def test_weights_are_kept_and_used_again(vit, tmp_path):
     fitted = run("probe", vit, "digits:train", test="digits:test", keep_weights=True)
+    write(tmp_path / "toy", fitted, fitted.attrs["sidecar"])
     path = tmp_path / "toy.weights.npz"
-    path.write_bytes(fitted.attrs["files"][".weights.npz"])
     again = run("probe", vit, "digits:test", weights=str(path))
     pd.testing.assert_frame_equal(again, fitted)
     one = run("probe", vit, "digits:test", weights=str(path), taps=TAP)
@@ -245,9 +247,11 @@ def test_what_is_refused(vit, tmp_path):
         run("probe", vit, "digits:train", test="noise:8")
     with pytest.raises(BadInput, match="--shots"):
         run("probe", vit, "digits:train", test="digits:test", shots=0)
-    np.savez(tmp_path / "two.npz", images=np.zeros((4, 8, 8, 3), np.uint8), labels=np.arange(4) % 2)
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / label / "one.png")
     with pytest.raises(BadInput, match="same classes"):
-        run("probe", vit, "digits:train", test=f"npz:{tmp_path}/two.npz")
+        run("probe", vit, "digits:train", test=f"folder:{tmp_path}")
 
 
 # --- claims and charts ---

@@ -78,18 +78,20 @@ class Schema:
 
 
 def write(path: str | os.PathLike, table: pd.DataFrame, sidecar: Sidecar) -> None:
-    """Writes PATH.csv and PATH.json; a reader sees both, the old ones, or no table, whatever happens meanwhile."""
+    """Writes PATH.csv and PATH.json; a reader sees both, the old ones, or no table, whatever happens meanwhile.
+
+    `table.attrs["files"]`, {ending: bytes}, is what an analysis keeps beside them (a probe's weights).
+    """
     base = epath.Path(path)
     csv = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     text = json.dumps({"format": FORMAT, **sidecar}, indent=1, ensure_ascii=False, allow_nan=False)
-    parts = {
-        name: base.parent / f".{base.name}.{name}.{os.getpid()}.part"  # a full disk shows here, before any harm
-        for name in ("csv", "json")
-    }
+    contents = {**table.attrs.get("files", {}), "csv": csv.encode(), "json": (text + "\n").encode()}
+    # a full disk shows here, before any harm
+    parts = {name: base.parent / f".{base.name}.{name}.{os.getpid()}.part" for name in contents}
     try:
         base.parent.mkdir(parents=True, exist_ok=True)
-        parts["csv"].write_text(csv)
-        parts["json"].write_text(text + "\n")
+        for name, part in parts.items():
+            part.write_bytes(contents[name])
         # a new table must never stand beside an old sidecar
         (base.parent / f"{base.name}.json").unlink(missing_ok=True)
         for name, part in parts.items():
