@@ -27,8 +27,8 @@ def read(source: str, arrays: Mapping[str, Array], value_range: str = "-1..1") -
     kept = {name: array for name, array in arrays.items() if not _bookkeeping(name)}
     arrays = renamed(source, kept, _released)
     width = shape_of(source, arrays, ROOT, 4, str)[-1]
-    if width % 64:
-        raise BadInput(f"{source}: {ROOT} makes {width} channels; expected a multiple of 64")
+    if width % 32:
+        raise BadInput(f"{source}: {ROOT} makes {width} channels; expected a multiple of 32, the groups of its norms")
     stages = 1 + max((int(m[1]) for name in arrays if (m := re.match(r"resnet/block(\d+)/", name))), default=-1)
     units = tuple(_units(arrays, stage) for stage in range(1, stages))
     head = arrays.get(f"{HEAD}/kernel") or arrays.get(f"{HEAD}/bias")
@@ -38,6 +38,11 @@ def read(source: str, arrays: Mapping[str, Array], value_range: str = "-1..1") -
     return Found(
         source, "bit", arrays, ResNetSpec(units, width // 64), head.shape[-1] if head else 0, None, str, value_range
     )
+
+
+def factor(width: int) -> float:
+    """How much wider than a ResNet a root with so many channels is; whole numbers stay whole."""
+    return width // 64 if width % 64 == 0 else width / 64
 
 
 def _bookkeeping(name: str) -> bool:

@@ -47,10 +47,12 @@ def _sizes(source: str, variables: Sequence[Variable]) -> tuple[ResNetSpec, int]
     """Units and width from the 3 x 3 kernels, classes from the last bias."""
     roots = [v.array.shape for v in variables if v.array.shape[:3] == (7, 7, 3)]
     inner = Counter(v.array.shape[-1] for v in variables if v.array.shape[:2] == (3, 3))
-    if not roots or not inner or roots[0][-1] % 64:
-        raise BadInput(f"{source}: no BiT-ResNet: expected a kernel (7, 7, 3, 64 w) and kernels (3, 3, f, f)")
+    if not roots or not inner or roots[0][-1] % 32:
+        raise BadInput(
+            f"{source}: no BiT-ResNet: expected a kernel (7, 7, 3, 64 times the width factor) and kernels (3, 3, f, f)"
+        )
     width = roots[0][-1] * 2 ** (len(inner) - 1) * 4  # channels of the last stage
-    spec = ResNetSpec(tuple(inner[f] for f in sorted(inner)), roots[0][-1] // 64)
+    spec = ResNetSpec(tuple(inner[f] for f in sorted(inner)), bit_npz.factor(roots[0][-1]))
     kernels = [v.array.shape for v in variables if len(v.array.shape) > 1]
     if len(kernels) == 1 + 3 * sum(spec.units) + len(spec.units):
         return spec, 0

@@ -6,8 +6,10 @@ stands before encoderblock_2, bias before kernel.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 
 from tf_vitcnn.checkpoints import mixer_npz, vit_npz
 from tf_vitcnn.checkpoints.arrays import Array
@@ -15,15 +17,14 @@ from tf_vitcnn.checkpoints.assign import mismatches
 from tf_vitcnn.checkpoints.found import Found
 from tf_vitcnn.checkpoints.layouts import rows
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.models.specs import HybridStem, MixerSpec, ResNetSpec, Spec, ViTSpec
+from tf_vitcnn.models.specs import HybridStem, MixerSpec, Spec, ViTSpec
 
 DEEPEST = 64
-STEMS = (None, HybridStem(()), *(HybridStem(units) for units in ((2, 2, 2, 2), (3, 4, 9), (3, 4, 6, 3))))
 
 
 def read(source: str, arrays: Sequence[Array], wanted: Spec | None) -> Found:
     """The checkpoint under released names: of the wanted architecture if shapes allow it, else what they show."""
-    for spec, classes in (*_variants(wanted), *_any()):
+    for spec, classes in (*_variants(wanted), *_any(arrays)):
         names = positions(spec, classes)
         if len(names) != len(arrays):
             continue
@@ -32,7 +33,7 @@ def read(source: str, arrays: Sequence[Array], wanted: Spec | None) -> Found:
             found = (mixer_npz if isinstance(spec, MixerSpec) else vit_npz).read(source, named)
         except BadInput:
             continue  # an array of another rank stands where sizes are read from
-        if not mismatches(found, found.spec):
+        if not mismatches(found, found.spec) and _plausible(found.spec):
             return found
     shapes = ", ".join(str(array.shape) for array in arrays[:4])
     raise BadInput(
@@ -47,22 +48,39 @@ def positions(spec: Spec, classes: int) -> list[str]:
     return sorted(names, key=lambda name: name.split("/"))
 
 
+def _plausible(spec: Spec) -> bool:
+    """A `pre_logits` layer keeps the width: a matrix that does not is a head."""
+    return not isinstance(spec, ViTSpec) or spec.pre_logits in (0, spec.width)
+
+
+# (has a head, has `pre_logits`); one square matrix alone is rather `pre_logits` than as many classes as channels
+PARTS = ((1, 1), (0, 1), (1, 0), (0, 0))
+
+
 def _variants(wanted: Spec | None) -> Iterator[tuple[Spec, int]]:
     """The wanted architecture with and without head and `pre_logits`."""
-    if wanted is None or isinstance(wanted, ResNetSpec):
-        return
-    for classes in (1, 0):
-        yield wanted, classes
-        if isinstance(wanted, ViTSpec):
-            yield replace(wanted, pre_logits=wanted.width), classes
+    if isinstance(wanted, ViTSpec):
+        for classes, pre_logits in PARTS:
+            yield replace(wanted, pre_logits=wanted.width * pre_logits), classes
+    elif isinstance(wanted, MixerSpec):
+        yield from ((wanted, classes) for classes in (1, 0))
 
 
-def _any() -> Iterator[tuple[Spec, int]]:
-    """Every set of names that could occur; sizes do not change names."""
-    for classes in (1, 0):
-        for depth in range(1, DEEPEST + 1):
-            yield MixerSpec(1, 1, depth, 1, 1), classes
-            for stem in STEMS:
-                for pool in ("cls", "gap"):
-                    for pre_logits in (0, 1):
-                        yield ViTSpec(1, 1, depth, 1, 1, pool=pool, pre_logits=pre_logits, stem=stem), classes
+def _any(arrays: Sequence[Array]) -> Iterator[tuple[Spec, int]]:
+    """Every set of names that so many arrays could bear; sizes do not change names, apart from a stem's units."""
+    stems = (None, *_stems(arrays))
+    for depth in range(1, DEEPEST + 1):
+        if 12 * depth > len(arrays):
+            return
+        yield from ((MixerSpec(1, 1, depth, 1, 1), classes) for classes in (1, 0))
+        if 16 * depth > len(arrays):
+            continue
+        for stem, pool, (classes, pre_logits) in product(stems, ("cls", "gap"), PARTS):
+            yield ViTSpec(1, 1, depth, 1, 1, pool=pool, pre_logits=pre_logits, stem=stem), classes
+
+
+def _stems(arrays: Sequence[Array]) -> Iterator[HybridStem]:
+    """The ResNet of a hybrid: one 3 x 3 kernel (3, 3, f, f) per unit, f doubles from stage to stage."""
+    if any(array.shape[:3] == (7, 7, 3) for array in arrays):
+        inner = Counter(array.shape[-1] for array in arrays if len(array.shape) == 4 and array.shape[:2] == (3, 3))
+        yield HybridStem(tuple(inner[f] for f in sorted(inner)))

@@ -121,7 +121,7 @@ def _hybrid_stem(spec: ViTSpec) -> Iterator[Row]:
 
 
 def _bit(spec: ResNetSpec, classes: int) -> Iterator[Row]:
-    width, affine = 64 * spec.width_factor, ("gamma", "beta")
+    width, affine = spec.channels, ("gamma", "beta")
     yield Row("stem.conv/kernel", "resnet/root_block/standardized_conv2d/kernel", (7, 7, 3, width))
     channels = width
     for stage, units in enumerate(spec.units, 1):

@@ -66,7 +66,7 @@ def variables(folder: Path) -> list[Variable]:
         types = reader.get_variable_to_dtype_map()
         keys = _keys(reader) if GRAPH in types else [(key, key, key) for key in sorted(types)]
         shapes = reader.get_variable_to_shape_map()
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except Exception as error:  # TensorFlow's, protobuf's, IndexError of a truncated file
         reason = " ".join(str(error).split())[:150]
         raise BadInput(f"{folder}: its variables cannot be read ({reason}); fetch it again") from error
     found = []
@@ -82,11 +82,9 @@ def variables(folder: Path) -> list[Variable]:
 
 def _reading(folder: Path, reader: Any, key: str) -> Any:
     def read() -> np.ndarray:
-        import tensorflow as tf
-
         try:
             return np.asarray(reader.get_tensor(key))
-        except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        except Exception as error:  # TensorFlow's, IndexError of a truncated file
             reason = " ".join(str(error).split())[:150]
             raise BadInput(f"{folder}: {key} cannot be read ({reason}); fetch it again") from error
 
