@@ -135,9 +135,7 @@ class Session:
         with strategy.scope():
             given = [self.model] if self.other is None else [self.model, self.other]
             self.subjects = tuple(
-                load(one, image_size=self.image_size, seed=self.request.seed, name=name)
-                if isinstance(one, str)
-                else one
+                load(one, image_size=self.image_size, name=name) if isinstance(one, str) else one
                 for one, name in zip(given, self.names, strict=False)
             )
         if len(self.subjects) == 2 and self.subjects[0].name == self.subjects[1].name:
