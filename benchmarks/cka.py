@@ -68,6 +68,7 @@ def cka(subject, source, indices, precision, gigabytes):
 
 
 def main():
+    """Prints the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="vit_b32@random")
     parser.add_argument("--batch", type=int, default=1024)
@@ -87,9 +88,8 @@ def main():
         "walk with a sum per tap": reduced(subject, source, indices, plan.micro, taps),
         **runs,
     }
-    print(
-        f"{args.model}: {len(taps)} taps, minibatch {args.batch}, micro-batch {plan.micro}, planned {plan.expected / 1e9:.1f} GB"
-    )
+    print(f"{args.model}: {len(taps)} taps, minibatch {args.batch}, micro-batch {plan.micro}")
+    print(f"planned {plan.expected / 1e9:.1f} GB")
     times = {name: [] for name in runs}
     for repeat in range(args.repeats + 1):
         for name, run in runs.items():

@@ -98,10 +98,11 @@ def with_fields(kinds: list[type[Analysis]]) -> type:
 def analyze(chosen: tuple[Analysis, ...], flags: Any) -> int:
     """Computes what is not there yet and writes it."""
     quiet.start_tensorflow()
-    from tf_vitcnn import runner
+    from tf_vitcnn.drive import tables
     from tf_vitcnn.resume import Lock
+    from tf_vitcnn.session import Request, Session
 
-    request = runner.Request(
+    request = Request(
         chosen,
         flags.data,
         flags.images,
@@ -114,9 +115,7 @@ def analyze(chosen: tuple[Analysis, ...], flags: Any) -> int:
         flags.jit,
     )
     names = (flags.name, flags.against_name)
-    with runner.Session(
-        request, flags.model, flags.against, flags.strategy, flags.image_size, names, flags.tag
-    ) as session:
+    with Session(request, flags.model, flags.against, flags.strategy, flags.image_size, names, flags.tag) as session:
         if flags.dry_run:
             print(session.forecast())
             return 0
@@ -127,7 +126,7 @@ def analyze(chosen: tuple[Analysis, ...], flags: Any) -> int:
             folder = epath.Path(flags.resume_dir) if flags.resume_dir else paths[missing[0]].parent
             waiting = folder / f".{paths[missing[0]].name}.resume.npz"
             with Lock(f"{paths[missing[0]]}.lock" if session.chief else None):
-                made = session.tables(waiting)
+                made = tables(session, waiting)
                 if session.chief:
                     for i, result in zip(missing, made, strict=True):
                         table.write(paths[i], result, result.attrs["sidecar"])

@@ -85,6 +85,7 @@ class Replicas:
             self.local = len(extended.worker_devices)
             self.first = strategy.cluster_resolver.task_id * self.local
         self.plain = self.count == 1
+        self.alone = self.count == self.local  # no other worker
 
     def spread(self, values: Sequence[Any]) -> Any:
         """One value per local replica, as the argument of a call."""
@@ -115,7 +116,7 @@ class Replicas:
 
     def broadcast(self, number: int) -> int:
         """The chief's number, on every worker."""
-        if self.count == self.local:
+        if self.alone:
             return number
         mine = tf.constant(number if is_chief(self.strategy) else 0, tf.int64)
 

@@ -35,8 +35,8 @@ class Progressed:
 class Checkpoint:
     """The saved state of one run, refused when it belongs to another."""
 
-    def __init__(self, path: epath.Path | None, identity: table.Sidecar, every: float = EVERY) -> None:
-        self.path, self.every = path, every
+    def __init__(self, path: epath.Path | None, identity: table.Sidecar, writes: bool = True) -> None:
+        self.path, self.writes = path, writes
         self.identity = json.loads(json.dumps(identity))
         self.last = time.monotonic()
 
@@ -59,7 +59,7 @@ class Checkpoint:
 
     def save(self, state: Progressed, force: bool = False) -> None:
         """Writes the state when it is time, in one rename."""
-        if self.path is None or (not force and time.monotonic() - self.last < self.every):
+        if self.path is None or not self.writes or (not force and time.monotonic() - self.last < EVERY):
             return
         header = {"identity": self.identity, "stage": state.stage, "step": state.step, "micro": state.micro}
         arrays: dict[str, Any] = {"header": np.array(json.dumps(header))}
@@ -79,7 +79,7 @@ class Checkpoint:
 
     def clear(self) -> None:
         """Removes what was saved: the run is over."""
-        if self.path is not None:
+        if self.path is not None and self.writes:
             self.path.unlink(missing_ok=True)
 
 

@@ -86,7 +86,8 @@ class GramWalk:
         self.views = [*rows, *columns]
         self.extra = dict(analysis.extra(run))
         self.type = tf.as_dtype(analysis.product_type())
-        wanted = [{v.tap for v in [*self.views, *self.extra.values()] if v.side == side} for side in (0, 1)]
+        reads = [*((v.side, v.tap) for v in self.views), *((e.side, e.tap) for e in self.extra.values())]
+        wanted = [{tap for where, tap in reads if where == side} for side in (0, 1)]
         self.chain: list[Part] = []
         for side, subject in enumerate(run.subjects):
             if wanted[side]:

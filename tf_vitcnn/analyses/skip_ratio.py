@@ -87,9 +87,7 @@ class SkipRatio(PerImage):
             columns: dict[str, Any] = {"token": names}
             for kind in ("ratio", "cosine"):
                 sums = {"value": totals[f"{kind}/{addition.branch}"], "n": totals[f"{kind}_count/{addition.branch}"]}
-                columns[kind], columns[f"{kind}_se"] = jackknife(
-                    sums, lambda s, m=masks: _mean(s["value"] @ m, s["n"] @ m), sums["n"].any(axis=1)
-                )
+                columns[kind], columns[f"{kind}_se"] = jackknife(sums, _Mean(masks), sums["n"].any(axis=1).astype(bool))
                 left_out = int(np.round(run.images * (sums["n"].shape[1]) - sums["n"].sum())) if run.images else 0
                 if left_out > 0 and kind == "cosine":
                     run.note(f"{addition.branch}: {left_out} pairs without a direction left out")
@@ -119,10 +117,10 @@ def pairs(z: Any, f: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     cosine = tf.reduce_sum(
         tf.math.divide_no_nan(z, size_z[..., None]) * tf.math.divide_no_nan(f, size_f[..., None]), -1
     )
-    out = ((ratio, has_ratio), (cosine * has_cosine, has_cosine))
+    out = [ratio, has_ratio, cosine * has_cosine, has_cosine]
     if grid:
-        out = tuple(tuple(tf.reduce_mean(x, axis=1, keepdims=True) for x in pair) for pair in out)
-    return out
+        out = [tf.reduce_mean(x, axis=1, keepdims=True) for x in out]
+    return (out[0], out[1]), (out[2], out[3])
 
 
 @lru_cache(maxsize=8)
@@ -146,6 +144,13 @@ def _tokens(count: int, extra: Sequence[str], is_map: bool) -> tuple[list[str], 
     return names, np.c_[np.eye(count), mean]
 
 
-def _mean(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(counts > 0, sums / counts, np.nan)
+@dataclass(frozen=True)
+class _Mean:
+    """Sums over counts, for each row of a mask."""
+
+    masks: np.ndarray  # [token, row]
+
+    def __call__(self, sums: Mapping[str, np.ndarray]) -> np.ndarray:
+        total, count = sums["value"] @ self.masks, sums["n"] @ self.masks
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(count > 0, total / count, np.nan)

@@ -1,0 +1,235 @@
+"""The computation of a session: stage by stage, step by step, totals saved on the way.
+
+After each step the totals may be written, so that a run killed at any moment goes on where it was and ends with the
+same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from etils import epath
+
+from tf_vitcnn import feed, memory, walk
+from tf_vitcnn.analyses.base import GROUPS, Analysis, PerImage, PerMinibatch, Picked, Run, Stage
+from tf_vitcnn.data.sources import batches, draw, draw_good, naming_corrupt
+from tf_vitcnn.errors import BadInput
+from tf_vitcnn.progress import Progress
+from tf_vitcnn.resume import Checkpoint, Progressed, merged
+from tf_vitcnn.session import Session
+
+
+def tables(session: Session, checkpoint: epath.Path | None = None) -> list[pd.DataFrame]:
+    """The finished tables, in the request's order, each with its sidecar in `.attrs`."""
+    drive = Drive(session)
+    jobs = session.request.analyses
+    identity = {**session.sidecar(0), "analysis": ",".join(a.name for a in jobs)}
+    identity["parameters"] = {a.name: session.sidecar(i)["parameters"] for i, a in enumerate(jobs)}
+    results: dict[int, pd.DataFrame] = {}
+    finished = []
+    for group in drive.shared():
+        saved = Checkpoint(_beside(checkpoint, group), identity, writes=session.chief)
+        kind = drive.grams if isinstance(jobs[group[0]], PerMinibatch) else drive.per_image
+        for index, table in zip(group, kind(group, saved), strict=True):
+            table.attrs["sidecar"] = session.sidecar(index)
+            results[index] = table
+        finished.append(saved)
+    # only now: a kill between two analyses keeps the first one's totals
+    for saved in finished:
+        saved.clear()
+    return [results[i] for i in range(len(jobs))]
+
+
+class Drive:
+    """The two loops over data: micro-batches of a stage, minibatches of Grams."""
+
+    def __init__(self, session: Session) -> None:
+        self.session, self.replicas, self.request = session, session.replicas, session.request
+
+    def shared(self) -> list[list[int]]:
+        """Analyses that can share one pass over the data, together: single-stage, per image, the same images."""
+        groups: dict[Any, list[int]] = {}
+        for i, (analysis, bound) in enumerate(zip(self.request.analyses, self.session.runs, strict=True)):
+            alone = isinstance(analysis, PerMinibatch) or len(self._stages(analysis, bound)) > 1
+            alone |= getattr(analysis, "micro", None) is not None
+            groups.setdefault(("alone", i) if alone else ("images", bound.images), []).append(i)
+        return list(groups.values())
+
+    @staticmethod
+    def _stages(analysis: Analysis, bound: Run) -> Sequence[Stage]:
+        return analysis.stages(bound) if isinstance(analysis, PerImage) else ()
+
+    def _draw(self, name: str, images: int | None, seed: int) -> np.ndarray:
+        if not self.request.skip_bad:
+            return draw(self.session.sources[name], images, seed)
+        good, bad = draw_good(self.session.sources[name], images, seed)
+        self.session.skipped = sorted({*self.session.skipped, *bad})
+        for line in bad:
+            self.session.note(f"skipped: {line}")
+        return good
+
+    def _pick(self, stage: Stage, bound: Run) -> Picked:
+        images = bound.images if stage.data == "data" else None
+        drawn = self._draw(stage.data, images, bound.seed)
+        if stage.pick is None:
+            return Picked(drawn, np.zeros(len(drawn), np.int32))
+        return stage.pick(self.session.sources[stage.data].labels(), drawn, bound.seed)
+
+    def per_image(self, group: Sequence[int], saved: Checkpoint) -> list[pd.DataFrame]:
+        """Tables of analyses that share their passes: sums of micro-batches, stage after stage."""
+        jobs = [self.request.analyses[i] for i in group]
+        runs = [self.session.runs[i] for i in group]
+        per_image = [a for a in jobs if isinstance(a, PerImage)]
+        plan = memory.per_image(runs[0], self._needed(per_image, runs), self.session.budget, per_image[0])
+        state = self._resumed(saved, replace(plan, micro=self.request.batch or plan.micro))
+        stages = per_image[0].stages(runs[0])
+        for number, stage in enumerate(stages):
+            if number < state.stage:
+                continue
+            self._one_stage(per_image, runs, stage, state, saved)
+            if number + 1 < len(stages):
+                mine = _of(state.totals, per_image[0].name)
+                new = per_image[0].constants(stage, mine, state.constants, runs[0])
+                state = Progressed(number + 1, 0, state.micro, {}, {**state.constants, **_arrays(new)})
+                saved.save(state, force=True)
+        return [
+            a.table(_of(state.totals, a.name), state.constants, bound) for a, bound in zip(per_image, runs, strict=True)
+        ]
+
+    def _needed(self, jobs: Sequence[PerImage], runs: Sequence[Run]) -> list[str]:
+        return list(dict.fromkeys(name for a, bound in zip(jobs, runs, strict=True) for name in a.needs(bound)))
+
+    def _one_stage(
+        self, jobs: Sequence[PerImage], runs: Sequence[Run], stage: Stage, state: Progressed, saved: Checkpoint
+    ) -> None:
+        picked = self._pick(stage, runs[0])
+        micro = min(state.micro, len(picked.indices))
+        if stage.first:
+            picked = Picked(picked.indices[:micro], picked.roles[:micro])
+        positions = feed.micro_batches(len(picked.indices), micro, self.replicas.count)
+        with self.replicas.strategy.scope():
+            step = walk.PerImageWalk(jobs, stage, runs, self.replicas, self.request.jit)
+        constants = [{k: tf.constant(v) for k, v in state.constants.items()} for _ in jobs]
+        source = self.session.sources[stage.data]
+        progress = Progress(len(picked.indices), state.step * micro * self.replicas.count, self.request.quiet)
+        fed = feed.feed(source, picked, positions[state.step :], [runs[0].subject.preprocessing], self.replicas)
+        for batch, places in fed:
+            sums = step(batch, constants)
+            self._refuse_not_finite(sums, batch, state.step)
+            rows = {k: sums.pop(k) for k in list(sums) if k.startswith("rows/")}
+            state.totals = {**state.totals, **_filed(state.totals, rows, places, len(picked.indices))} | merged(
+                state.totals, sums
+            )
+            state.step += 1
+            saved.save(state)
+            progress.add((places >= 0).sum(), stage.name)
+        progress.close()
+
+    def _refuse_not_finite(self, sums: Mapping[str, np.ndarray], batch: Any, step: int) -> None:
+        if all(np.isfinite(value).all() for value in sums.values()):
+            return
+        where = f"in micro-batch {step}"
+        local = self.replicas.strategy.experimental_local_results(batch.images[0])
+        for images in local:
+            tap = walk.find_not_finite(self.session.subjects[0], images)
+            if tap is not None:
+                raise BadInput(f"{self.session.subjects[0].name}: tap {tap} holds NaN or infinity {where}")
+        bad = next(key for key, value in sums.items() if not np.isfinite(value).all())
+        raise BadInput(f"{self.session.subjects[0].name}: {bad.partition('@')[0]} is not finite {where}")
+
+    def _resumed(self, saved: Checkpoint, plan: memory.Plan) -> Progressed:
+        state = saved.load()
+        state.micro = state.micro or plan.micro
+        if not self.replicas.alone:
+            # all workers begin where the chief does; the totals of the others are never written
+            mine, state.stage = state.stage, self.replicas.broadcast(state.stage)
+            state.step, state.micro = self.replicas.broadcast(state.step), self.replicas.broadcast(state.micro)
+            if mine != state.stage:
+                raise BadInput(f"{saved.path}: this worker does not see the chief's checkpoint: share --resume-dir")
+        return state
+
+    def grams(self, group: Sequence[int], saved: Checkpoint) -> Iterator[pd.DataFrame]:
+        """The table of one Gram analysis: sums of whole minibatches, one per replica and step."""
+        analysis, bound = self.request.analyses[group[0]], self.session.runs[group[0]]
+        assert isinstance(analysis, PerMinibatch)
+        each = bound.images // bound.batch
+        if dropped := bound.images - each * bound.batch:
+            self.session.note(f"{dropped} of {bound.images} images left out: no whole minibatch of {bound.batch}")
+
+        drawn = [
+            self._draw("data", bound.images, bound.seed + r)[: each * bound.batch] for r in range(analysis.draws())
+        ]
+        picked = Picked(np.concatenate(drawn), np.zeros(each * bound.batch * len(drawn), np.int32))
+        plan = memory.grams(analysis, bound, self.session.budget, self.replicas.local)
+        state = self._resumed(saved, plan)
+        count = self.replicas.count
+        positions = feed.minibatch_chunks(each * len(drawn), bound.batch, state.micro, count)
+        preprocessings = [subject.preprocessing for subject in self.session.subjects]
+        with self.replicas.strategy.scope():
+            gram = walk.GramWalk(analysis, bound, self.replicas, plan.segment.get, self.request.jit)
+            gram.prepare(_first_images(self.session.sources["data"], picked, preprocessings, walk.PIVOT))
+        steps, chunks = positions.shape[:2]
+        fed = feed.feed(self.session.sources["data"], picked, positions[state.step :], preprocessings, self.replicas)
+        progress = Progress(len(picked.indices), state.step * bound.batch * count, self.request.quiet)
+        tick = bound.batch * count / gram.stages
+        for step in range(state.step, steps):
+            micro = [batch for batch, _ in (next(fed) for _ in range(chunks))]
+            numbers = step * count + np.arange(count)
+            groups = numbers // each if analysis.draws() > 1 else numbers
+            present = numbers < each * len(drawn)
+            sums = gram.step(
+                micro,
+                self._spread((groups % max(GROUPS, analysis.draws())).astype(np.int32)),
+                self._spread(present.astype(np.float32)),
+                lambda stage: progress.add(tick, stage),
+            )
+            del micro
+            state.totals = merged(state.totals, sums)
+            state.step += 1
+            saved.save(state)
+        progress.close()
+        yield analysis.table(state.totals, {}, bound)
+
+    def _spread(self, values: np.ndarray) -> Any:
+        mine = values[self.replicas.first : self.replicas.first + self.replicas.local]
+        return self.replicas.spread([tf.constant(v) for v in mine])
+
+
+def _first_images(source: Any, picked: Picked, preprocessings: Sequence[Any], count: int) -> list[Any]:
+    first = picked.indices[:count]
+    with naming_corrupt(source, first):
+        return list(next(iter(batches(source, first, tuple(preprocessings), len(first))))[0])
+
+
+def _filed(
+    totals: Mapping[str, np.ndarray], rows: Mapping[str, np.ndarray], places: np.ndarray, images: int
+) -> dict[str, np.ndarray]:
+    """Per-image rows put at their images' positions."""
+    filed = {}
+    for key, value in rows.items():
+        total = totals.get(key)
+        if total is None:
+            total = np.zeros((images, *value.shape[1:]), value.dtype)
+        total[places[places >= 0]] = value[places >= 0]
+        filed[key] = total
+    return filed
+
+
+def _of(totals: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """One analysis' totals, by their own keys."""
+    return {key.rpartition("@")[0]: value for key, value in totals.items() if key.rpartition("@")[2] == name}
+
+
+def _arrays(constants: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    return {key: np.asarray(value) for key, value in constants.items()}
+
+
+def _beside(path: epath.Path | None, group: Sequence[int]) -> epath.Path | None:
+    if path is None or group[0] == 0:
+        return path
+    return path.parent / f"{path.name}.{group[0]}"
