@@ -28,6 +28,7 @@ TINY = Recipe(
     batch=24,
     mixup=0.2,
     flip=True,
+    shift=0.25,
 )
 
 
@@ -99,7 +100,7 @@ def test_images_in_memory_and_read_again_give_the_same_steps(side):
     held, read = (Examples(source, chosen, labels, Preprocessing((side, side)), memory) for memory in (1e9, 0))
     assert held.held and not read.held
     plan = Plan(len(held), 16, 1, seed=0, mixup=0.2)
-    recipe = Recipe(model="vit_custom", data="digits:test", mixup=0.2).settled(len(held), pooled=False)
+    recipe = Recipe(model="vit_custom", data="digits:test", mixup=0.2, shift=0.2).settled(len(held))
     for a, b in zip(held.steps(plan, recipe, 10, 1), read.steps(plan, recipe, 10, 1), strict=True):
         np.testing.assert_array_equal(a[0], b[0])
         np.testing.assert_array_equal(a[1], b[1])

@@ -127,7 +127,7 @@ class Examples:
         )
         stream = tf.data.Dataset.from_generator(lambda: plan.from_step(first), output_signature=signature)
         labels = tf.constant(self.labels, tf.int32)
-        flip, shift = bool(recipe.flip), recipe.shift
+        flip, shift = bool(recipe.flip), recipe.shift or 0.0
 
         def example(images: Any, places: Any, draws: Any, weight: Any) -> tuple[Any, Any]:
             images = self._values(augment.shifted(images, draws, shift, flip))

@@ -61,7 +61,8 @@ class Recipe:
     batch: int | None = None
     """images in a step; default 128, fewer where that would leave less than 16 steps to an epoch"""
     rate: float | None = None
-    """peak learning rate; default 0.001, 0.0003 for pooled ViTs (as in the paper) and with --from"""
+    """peak learning rate; default: 0.2 / width, at most 0.003, for tokens (0.3 times that for pooled ViTs, which is
+    the paper's 0.0003 at width 192), 0.001 for ResNets, 0.0003 with --from"""
     warmup: float = 0.1
     """share of all steps in which the rate rises from zero, before it falls along a cosine to zero"""
     weight_decay: float = 0.05
@@ -72,8 +73,9 @@ class Recipe:
     """share of each label that is spread over all classes"""
     mixup: float = 0.0
     """alpha of mixup's Beta distribution; 0 for none"""
-    shift: float = 0.125
-    """images are moved by up to this share of their side at random, the rim mirrored; 0 for none"""
+    shift: float | None = None
+    """images are moved by up to this share of their side at random, the rim mirrored; default: photographs by an
+    eighth, digits, which are centred, not at all"""
     flip: bool | None = None
     """whether images are mirrored at random; default: photographs yes, digits no"""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -97,13 +99,16 @@ class Recipe:
         fields["from"] = fields.pop("start")
         return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
-    def settled(self, images: int, pooled: bool) -> Recipe:
-        """The recipe with its open choices made, for so many training images."""
+    def settled(self, images: int, width: int | None = None, pooled: bool = False) -> Recipe:
+        """The recipe with its open choices made, for so many images and channels of a token (None: a ResNet)."""
         enough = 2 ** (max(1, images // 16).bit_length() - 1)  # a power of two that leaves 16 steps to an epoch
         batch = min(self.batch or min(128, max(8, enough)), images)
-        rate = self.rate if self.rate is not None else (3e-4 if pooled or self.start else 1e-3)
-        flip = self.flip if self.flip is not None else not self.data.startswith(("digits:", "noise", "mnist:"))
-        return replace(self, batch=batch, rate=rate, flip=flip)
+        usual = 3e-4 if self.start else min(0.003, 0.2 / width) * (0.3 if pooled else 1.0) if width else 1e-3
+        rate = usual if self.rate is None else self.rate
+        photographs = not self.data.startswith(("digits:", "noise", "mnist:"))
+        flip = photographs if self.flip is None else self.flip
+        shift = photographs / 8 if self.shift is None else self.shift
+        return replace(self, batch=batch, rate=rate, flip=flip, shift=shift)
 
 
 _RANGES = (

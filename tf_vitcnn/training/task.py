@@ -44,7 +44,11 @@ class Task:
             raise BadInput(f"--data {source.spec}: {len(labels)} images of {source.classes} classes; too few to train")
         with self.strategy.scope():
             self.origin: Origin = origin(recipe, source)
-        self.recipe = recipe.settled(len(self.indices), self.origin.facts["pool"] == "gap")
+        self.recipe = recipe.settled(
+            len(self.indices),
+            (self.origin.facts["architecture"] or {}).get("width"),
+            self.origin.facts["pool"] == "gap",
+        )
         self.plan = Plan(len(self.indices), self.recipe.batch or 1, recipe.epochs, recipe.seed, recipe.mixup)
         if self.plan.batch % self.strategy.num_replicas_in_sync:
             raise BadInput(f"--batch {self.plan.batch}: {self.strategy.num_replicas_in_sync} replicas must share it")
