@@ -28,5 +28,7 @@ def start_tensorflow() -> None:
     with stderr_closed():
         import tensorflow as tf
 
+        # a Gram function is traced once per shape of a tap: TensorFlow takes that for a mistake and says so
+        tf.get_logger().setLevel("ERROR")
         # devices are looked up, not opened: a strategy or a test may still configure them
         tf.config.list_physical_devices()
