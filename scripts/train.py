@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone works without installation
+
 from tf_vitcnn import cli
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.training import fit, plan
@@ -52,11 +54,8 @@ class Flags(Recipe):
 
 
 def main() -> None:
-    """Runs the flags."""
-    cli.guard(lambda: _train(cli.parse(Flags, sys.argv[1:], "train.py", __doc__)))
-
-
-def _train(flags: Flags) -> None:
+    """Trains what is not there yet and prints where it is."""
+    flags = cli.parse(Flags, sys.argv[1:], "train.py", __doc__)
     machine = fit.Machine(
         strategy=flags.strategy,
         data_dir=flags.data_dir,
@@ -75,4 +74,4 @@ def _train(flags: Flags) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.guard(main)

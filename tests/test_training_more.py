@@ -56,7 +56,7 @@ def test_fine_tuning_starts_from_the_given_weights_with_a_new_head(no_skip, tmp_
     assert new.model.output["head/logits"].shape == (None, 3)
     x = old.preprocess(images)
     np.testing.assert_array_equal(old.model(x)["head/pooled"], new.model(x)["head/pooled"])
-    assert new.provenance["finetuned_from"] == str(no_skip) and new.provenance["no_skip"] == [1]
+    assert new.provenance["finetuned_from"] == "bare" and new.provenance["no_skip"] == [1]
     with pytest.raises(BadInput, match="--width: the sizes are those of --from"):
         fit.train(replace(recipe, width=4), tmp_path, "other", EAGER)
 

@@ -8,6 +8,7 @@
     name = "vit"                # each run's name is unique
     model = "vit_custom"
     from = "{out}/other.keras"  # {out} is the directory of the results
+    drop = ["patch"]            # defaults that do not hold for it
 
 Keys are the names of the flags.
 """
@@ -32,6 +33,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+TABLES = ("defaults", "run", "study", "analysis")  # scripts/replicate.py reads the last two
+
 
 @dataclass(frozen=True)
 class Run:
@@ -43,43 +46,55 @@ class Run:
 
     def recipe(self, out: Path) -> Recipe:
         """The run's recipe, variables filled in."""
-        filled = {key: self._filled(value, out) for key, value in self.fields.items()}
+        fields = {
+            key: filled(value, out, self.where) if isinstance(value, str) else value
+            for key, value in self.fields.items()
+        }
         try:
-            return from_dict(filled, self.where)
+            return from_dict(fields, self.where)
         except BadInput as refused:
             raise BadInput(f"{self.where}: {refused}" if self.where not in str(refused) else str(refused)) from refused
 
-    def _filled(self, value: Any, out: Path) -> Any:
-        if not isinstance(value, str):
-            return value
-        value = os.path.expandvars(value.replace("{out}", str(out)))
-        if left := re.search(r"\$\w+|\$\{\w+\}", value):
-            raise BadInput(f"{self.where}: {left[0]} is not set in the environment")
-        return value
 
-
-def read(path: Path) -> list[Run]:
-    """The runs of a plan, in order."""
+def load(path: Path) -> dict[str, Any]:
+    """A plan as it is written."""
     try:
         plan = tomllib.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: cannot be read as TOML: {first_line(error)}") from error
     for key in plan:
-        if key not in ("defaults", "run"):
-            raise unknown(f"table in {path}", key, ["defaults", "run"])
+        if key not in TABLES:
+            raise unknown(f"table in {path}", key, TABLES)
+    return plan
+
+
+def read(path: Path) -> list[Run]:
+    """The runs of a plan, in order."""
+    plan = load(path)
     defaults, runs = plan.get("defaults", {}), plan.get("run", [])
     if not isinstance(runs, list) or not runs or not isinstance(defaults, dict):
         raise BadInput(f"{path}: expected a table [defaults] and at least one [[run]]")
-    if not all(isinstance(run, dict) for run in runs):
-        raise BadInput(f"{path}: expected each run as a table [[run]]")
     named = [run.get("name") for run in runs]
     for name in named:
         if not isinstance(name, str) or named.count(name) > 1:
             raise BadInput(f"{path}: each run needs a name of its own, got {name!r}")
-    return [
-        Run(run["name"], {**defaults, **{k: v for k, v in run.items() if k != "name"}}, f"{path}, run {run['name']!r}")
-        for run in runs
-    ]
+    return [_run(defaults, run, path) for run in runs]
+
+
+def _run(defaults: dict[str, Any], run: dict[str, Any], path: Path) -> Run:
+    """A run with the defaults that it does not drop."""
+    dropped = run.get("drop", [])
+    kept = {key: value for key, value in defaults.items() if key not in dropped}
+    own = {key: value for key, value in run.items() if key not in ("name", "drop")}
+    return Run(run["name"], {**kept, **own}, f"{path}, run {run['name']!r}")
+
+
+def filled(text: str, out: Path, where: str) -> str:
+    """Text with the environment's variables and {out} filled in."""
+    text = os.path.expandvars(text.replace("{out}", str(out)))
+    if left := re.search(r"\$\w+|\$\{\w+\}", text):
+        raise BadInput(f"{where}: {left[0]} is not set in the environment")
+    return text
 
 
 def train_all(

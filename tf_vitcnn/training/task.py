@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -132,7 +133,7 @@ class Task:
             "fraction": self.recipe.fraction,
             "training_images": len(self.indices) if self.plan.steps else 0,
             "trained_on": self.source.spec if self.plan.steps else None,
-            "finetuned_from": self.recipe.start,
+            "finetuned_from": _origin_name(self.recipe.start),
             "seed": self.recipe.seed,
             "image_size": list(self.origin.preprocessing.size),
             "preprocessing": self.origin.preprocessing.as_dict(),
@@ -163,6 +164,11 @@ def _strategy(name: str | tf.distribute.Strategy) -> tf.distribute.Strategy:
     gpus = len(tf.config.list_physical_devices("GPU"))
     alone = (name == "cpu" and not gpus) or (name == "gpu" and gpus == 1)
     return tf.distribute.get_strategy() if alone else strategy
+
+
+def _origin_name(start: str | None) -> str | None:
+    """How tables name the model that was fine-tuned: a file's stem, wherever it lies, else its spec."""
+    return Path(start).stem if start and start.endswith(".keras") else start
 
 
 def _open(spec: str, flag: str, data_dir: str | None) -> tuple[Source, np.ndarray]:
