@@ -141,7 +141,9 @@ def _static(layer: keras.layers.EinsumDense, x: Any) -> dict[str, Any]:
         return {}
     # the shape it was built with goes into files, and has to agree
     full = (*x.shape[1 : 1 + free], *shape[free:])
-    return {"partial_output_shape": full, "_build_shapes_dict": {"input_shape": tuple(x.shape)}}
+    static = {"partial_output_shape": full, "_build_shapes_dict": {"input_shape": tuple(x.shape)}}
+    # before Keras 3.13 the whole shape is kept, not computed
+    return static | ({"full_output_shape": (None, *full)} if hasattr(layer, "full_output_shape") else {})
 
 
 @opener(keras.layers.MultiHeadAttention)
