@@ -21,7 +21,6 @@ GOLDEN = {
     "toy-stem-only@7_64": (ViTSpec(8, 48, 1, 3, 96, stem=HybridStem()), 64, 7, 1e-4, 1e-4),
 }
 SHA256 = {
-    "ViT-B_32@21k_orig_224": "941743ff64abc26d17c814d7813197df10041f701e880468ca53a06f86e02174",
     "BiT-R50x1@1000": "b0199c8eabf218b87c755b0a5624c5fb662916a501e3bfc8c4ce16b9277874c3",
 }
 

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.models.specs import SPECS, MixerSpec, ResNetSpec, Spec, ViTSpec, family_of, spec_of
+from tf_vitcnn.models.specs import SPECS, MixerSpec, ResNetSpec, Spec, ViTSpec, check, family_of, spec_of
 
 if TYPE_CHECKING:
     import keras
@@ -38,8 +38,11 @@ def build(
     name = spec if isinstance(spec, str) else family_of(spec)
     spec = spec_of(spec) if isinstance(spec, str) else spec
     size = (image_size, image_size) if isinstance(image_size, int) else (int(image_size[0]), int(image_size[1]))
+    check(spec)
     if min(size) < 1:
         raise BadInput(f"image size {size[0]} x {size[1]}: expected positive numbers of pixels")
+    if classes < 0:
+        raise BadInput(f"classes={classes}: expected a positive number, or 0 for no head")
     blocks = sum(spec.units) if isinstance(spec, ResNetSpec) else spec.depth
     if bad := sorted(set(no_skip) - set(range(blocks))):
         raise BadInput(f"no block {bad[0]} to take the skips from: {name} has blocks 0 to {blocks - 1}")

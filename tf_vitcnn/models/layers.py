@@ -14,6 +14,7 @@ import keras
 from keras import ops
 
 from tf_vitcnn.errors import BadInput
+from tf_vitcnn.models.specs import GROUPS
 from tf_vitcnn.taps import layer_name
 
 _register = keras.saving.register_keras_serializable("tf_vitcnn")
@@ -239,8 +240,8 @@ def layer_norm(tap: str, x: Any) -> Any:
 
 
 def group_norm(tap: str, x: Any, epsilon: float) -> Any:
-    """Each of 32 groups of channels with mean 0 and variance 1 over the image, then scaled and shifted."""
-    return GroupNorm(32, epsilon=epsilon, name=layer_name(tap))(x)
+    """Each of the groups of channels with mean 0 and variance 1 over the image, then scaled and shifted."""
+    return GroupNorm(GROUPS, epsilon=epsilon, name=layer_name(tap))(x)
 
 
 def activation(tap: str, x: Any, function: str) -> Any:

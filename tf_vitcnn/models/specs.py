@@ -6,7 +6,9 @@ Mixer: Tolstikhin et al. (2021), table 1. DeiT: Touvron et al. (2021), table 1.
 
 from dataclasses import dataclass, replace
 
-from tf_vitcnn.errors import unknown
+from tf_vitcnn.errors import BadInput, unknown
+
+GROUPS = 32  # of channels that a ResNet normalises together
 
 
 @dataclass(frozen=True)
@@ -133,65 +135,13 @@ def family_of(spec: Spec) -> str:
     return "deit" if spec.distilled or spec.gelu == "exact" else "vit"
 
 
-def parameters(spec: Spec, classes: int, image_size: int | tuple[int, int] = 224) -> int:
-    """How many numbers a checkpoint of this architecture holds, without building it."""
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if isinstance(spec, ResNetSpec):
-        return _resnet(spec, classes)
-    if isinstance(spec, MixerSpec):
-        tokens = size[0] // spec.patch * (size[1] // spec.patch)
-        d = spec.width
-        block = 4 * d + _mlp(tokens, spec.tokens_mlp) + _mlp(d, spec.channels_mlp)
-        return _dense(3 * spec.patch**2, d) + spec.depth * block + 2 * d + _dense(d, classes)
-    return _vit(spec, classes, size)
-
-
-def _dense(inputs: int, units: int) -> int:
-    return (inputs + 1) * units
-
-
-def _mlp(width: int, hidden: int) -> int:
-    return _dense(width, hidden) + _dense(hidden, width)
-
-
-def _vit(spec: ViTSpec, classes: int, size: tuple[int, int]) -> int:
-    d, features, stem = spec.width, 3, 0
-    if spec.stem:
-        features, stem, size = _stem(spec.stem, size)
-    grid = size[0] // spec.patch * (size[1] // spec.patch)
-    tokens = 2 * len(spec.extra) * d + grid * d  # each extra token has a position
-    blocks = spec.depth * (4 * d + 4 * _dense(d, d) + _mlp(d, spec.mlp))
-    pooled = spec.pre_logits or d
-    head = (_dense(d, spec.pre_logits) if spec.pre_logits else 0) + _dense(pooled, classes) * (1 + spec.distilled)
-    return stem + _dense(features * spec.patch**2, d) + tokens + blocks + 2 * d + head
-
-
-def _bottleneck(features: int, width: int) -> int:
-    """The three kernels of a unit and, where the width changes, its projection."""
-    project = 4 * width * features if features != 4 * width else 0
-    return features * width + 9 * width**2 + 4 * width**2 + project
-
-
-def _resnet(spec: ResNetSpec, classes: int) -> int:
-    features = spec.channels
-    count = 7 * 7 * 3 * features
-    for stage, units in enumerate(spec.units):
-        width = spec.channels * 2**stage
-        for _ in range(units):
-            count += _bottleneck(features, width) + 2 * features + 4 * width
-            features = 4 * width
-    return count + 2 * features + _dense(features, classes)
-
-
-def _stem(spec: HybridStem, size: tuple[int, int]) -> tuple[int, int, tuple[int, int]]:
-    """Channels, parameters and grid of a hybrid's feature map."""
-    features = 64 * spec.width_factor
-    count = 7 * 7 * 3 * features + 2 * features
-    for stage, units in enumerate(spec.units):
-        width = 64 * spec.width_factor * 2**stage
-        for _ in range(units):
-            norms = 4 * width + 8 * width + (8 * width if features != 4 * width else 0)
-            count += _bottleneck(features, width) + norms
-            features = 4 * width
-    stride = 4 * 2 ** max(0, len(spec.units) - 1)
-    return features, count, (-(-size[0] // stride), -(-size[1] // stride))
+def check(spec: Spec) -> None:
+    """Refuses sizes that no network can have."""
+    for name, value in vars(spec).items():
+        least = min(value, default=0) if isinstance(value, tuple) else value
+        if type(least) in (int, float) and least <= 0 and name != "pre_logits":
+            raise BadInput(f"{name}={value}: expected a positive number")
+    if isinstance(spec, ViTSpec) and spec.width % spec.heads:
+        raise BadInput(f"width={spec.width} does not split into heads={spec.heads} of equal size; take a multiple")
+    if isinstance(spec, ResNetSpec) and spec.channels % GROUPS:
+        raise BadInput(f"width_factor={spec.width_factor}: {spec.channels} channels do not split into {GROUPS} groups")
