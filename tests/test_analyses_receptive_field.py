@@ -146,6 +146,14 @@ def test_default_taps_follow_every_residual_addition():
     assert ReceptiveField().default_taps(toys.shared("resnet")) == [f"stage{s}/unit00/resid/post" for s in (1, 2)]
 
 
+def test_additions_of_a_foreign_network_are_found_and_their_tokens_placed():
+    subject = toys.foreign()
+    table = run("receptive_field", subject, "digits:test", images=1, channels=2)
+    assert list(table.layer.unique()) == ["mid0", "post0", "mid1", "post1"]
+    place = ReceptiveField(2).place_of(Run((subject,), (("mid0",),)), "mid0")
+    assert (place.position, place.positions) == (5 + 4, 11)
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [

@@ -36,3 +36,21 @@ def images_of(subject, source, count, seed=0):
     opened = open_source(source)
     drawn = [opened.load(tf.constant(i))[0].numpy() for i in draw(opened, count, seed)]
     return np.asarray(subject.preprocess(np.stack(drawn)))
+
+
+def foreign(size=(16, 24), registers=5):
+    """A transformer that is not ours: Keras' own attention layers, opened, and tokens without a place."""
+    import keras
+
+    from tf_vitcnn import surgery
+
+    images = keras.Input((*size, 3))
+    x = keras.layers.Reshape((size[0] * size[1] // 64, 16))(keras.layers.Conv2D(16, 8, 8)(images))
+    x = keras.layers.ZeroPadding1D((registers, 0), name="registers")(x)
+    for i in range(2):
+        y = keras.layers.LayerNormalization()(x)
+        x = keras.layers.Add(name=f"mid{i}")([x, keras.layers.MultiHeadAttention(4, 4, name=f"mha{i}")(y, y)])
+        y = keras.layers.Dense(16)(keras.layers.Dense(32, activation="gelu")(x))
+        x = keras.layers.Add(name=f"post{i}")([x, y])
+    model = surgery.open_attention(keras.Model(images, x))
+    return Subject("foreign", model, Preprocessing(size), {"family": "foreign", "random": True})
