@@ -38,7 +38,7 @@ class Checkpoint:
     def __init__(self, path: epath.Path | None, identity: table.Sidecar, writes: bool = True) -> None:
         self.path, self.writes = path, writes
         self.identity = json.loads(json.dumps(identity))
-        self.last = time.monotonic()
+        self.last, self.pause = time.monotonic(), EVERY
 
     def load(self) -> Progressed:
         """What was saved, or a fresh start."""
@@ -59,8 +59,9 @@ class Checkpoint:
 
     def save(self, state: Progressed, force: bool = False) -> None:
         """Writes the state when it is time, in one rename."""
-        if self.path is None or not self.writes or (not force and time.monotonic() - self.last < EVERY):
+        if self.path is None or not self.writes or (not force and time.monotonic() - self.last < self.pause):
             return
+        begun = time.monotonic()
         header = {"identity": self.identity, "stage": state.stage, "step": state.step, "micro": state.micro}
         arrays: dict[str, Any] = {"header": np.array(json.dumps(header))}
         arrays |= {f"totals:{k}": v for k, v in state.totals.items()}
@@ -76,6 +77,8 @@ class Checkpoint:
             part.unlink(missing_ok=True)
             raise BadInput(f"{self.path}: the run's checkpoint cannot be written: {error.strerror}") from error
         self.last = time.monotonic()
+        # gigabytes of a probe's features: writing takes at most a twentieth of the run
+        self.pause = EVERY and max(EVERY, 20 * (self.last - begun))
 
     def clear(self) -> None:
         """Removes what was saved: the run is over."""
