@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tf_vitcnn.subject import Subject
 
 # All activations of the rows of one chunk together; the backward pass takes about as much again.
-ACTIVATION_BYTES = 3e9
+ACTIVATION_BYTES = 2e9
 WIDEST = 4  # pixels of a cell, at most, unless told otherwise
 
 
