@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tf_vitcnn import taps
+from tf_vitcnn.checkpoints import keras_guard
 from tf_vitcnn.checkpoints.assign import fingerprint
-from tf_vitcnn.checkpoints.npz import bounded
 from tf_vitcnn.errors import BadInput
 
 if TYPE_CHECKING:
@@ -48,8 +47,7 @@ def _loaded(path: Path) -> keras.Model:
     from tf_vitcnn.surgery.files import obstacle
 
     try:
-        with zipfile.ZipFile(path) as archive:
-            bounded(path, archive.infolist())
+        keras_guard.inspect(path)
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except BadInput:
         raise

@@ -80,18 +80,20 @@ class NpzFile:
             if member.compress_type == zipfile.ZIP_DEFLATED or not count:
                 flat = np.frombuffer(data.read(), dtype)
                 return flat.reshape(shape, order="F" if fortran else "C")
-        offset = self._offset(member) + start
+        with self.path.open("rb") as raw:
+            offset = data_offset(raw, member) + start
         if offset + count * dtype.itemsize > length:
             raise BadInput("the file is shorter than it says")
         return np.memmap(self.path, dtype, "r", offset, shape, "F" if fortran else "C")
 
-    def _offset(self, member: zipfile.ZipInfo) -> int:
-        with self.path.open("rb") as raw:
-            raw.seek(member.header_offset)
-            signature, name, extra = _LOCAL_HEADER.unpack(raw.read(_LOCAL_HEADER.size))
-        if signature != b"PK\x03\x04":
-            raise BadInput("the zip's directory points astray")
-        return member.header_offset + _LOCAL_HEADER.size + name + extra
+
+def data_offset(raw: Any, member: zipfile.ZipInfo) -> int:
+    """Where in an open zip file a member's data begins."""
+    raw.seek(member.header_offset)
+    signature, name, extra = _LOCAL_HEADER.unpack(raw.read(_LOCAL_HEADER.size))
+    if signature != b"PK\x03\x04":
+        raise BadInput("the zip's directory points astray")
+    return member.header_offset + _LOCAL_HEADER.size + name + extra
 
 
 def _header(data: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

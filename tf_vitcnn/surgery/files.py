@@ -48,7 +48,7 @@ def _complaint(item: dict[str, Any]) -> str | None:
     if kind == "function":
         known = keras.saving.get_registered_object(str(config)) or any(hasattr(m, str(config)) for m in FUNCTIONS)
         return None if known else f"function {config!r} is unknown to Keras: {_register(str(config))}"
-    if str(item["module"]).split(".")[0] in IMPORTED or keras.saving.get_registered_object(item["registered_name"]):
+    if str(item["module"]).split(".")[0] in IMPORTED or keras.saving.get_registered_object(item.get("registered_name")):
         return None
     what = f"layer {name!r}" if name else "the model"
     return f"{what} is of class {kind!r}, unknown to Keras: {_register(kind)}"
