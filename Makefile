@@ -2,8 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: test test-slow test-oldest faults lint type clean
+.PHONY: demo test test-slow test-oldest faults lint type clean
 .DEFAULT_GOAL := test
+
+# Trains three small networks on digits, runs every analysis on them, builds demo/report.html. No network needed.
+demo: .venv/ready
+	$(BIN)/python scripts/demo.py --out demo
 
 test: .venv/ready
 	$(BIN)/python -m pytest

@@ -158,3 +158,116 @@ def cka_results(root: Path) -> list[Path]:
     tuned = subject("vit_b32_ft", "vit", vit_taps(), finetuned_from="vit_b32", trained_on="cifar100")
     table = matching(tuned, VIT, lambda a: 1 - 0.4 * a**3)
     return [*files, file(root, table, sidecar("cka", tuned, VIT, repeats=20, pairs="matching"))]
+
+
+GRID = 7  # 224 pixels in patches of 32
+
+
+def ends(who):
+    """Depth and name of every block's or unit's output."""
+    return [(d, t) for t, d in taps.depths(who["taps"]).items() if t.endswith("resid/post")]
+
+
+def attention_distance(who, heads=12):
+    layers = [(d, t) for t, d in taps.depths(who["taps"]).items() if t.endswith("attn/probs")]
+    rows = []
+    for i, (depth, layer) in enumerate(layers):
+        local = max(0.0, 1 - 2.5 * i / len(layers))  # low layers have local heads too, high ones are global
+        for head in range(heads):
+            share = (head * 7 % heads) / (heads - 1)
+            rows.append((who["name"], depth, layer, head, 118 - local * 108 * (1 - share) ** 1.5, 0.1 * share))
+    return pd.DataFrame(rows, columns=["model", "depth", "layer", "head", "distance_px", "cls_mass"])
+
+
+def head_subsets(who, against, heads=12):
+    below = [(d, t) for d, t in ends(against)][:4]
+    rows = []
+    for size in (1, 3, 6):
+        for start in range(heads - size + 1):
+            chosen = "-".join(f"{h:02d}" for h in range(start, start + size))
+            px = 10 + 9 * (start + size / 2)
+            for depth, layer in below:
+                similarity = 0.75 - 0.005 * px - 0.0004 * depth
+                rows.append(
+                    (who["name"], "block00/attn/mixed", chosen, size, against["name"], depth, layer, px, similarity)
+                )
+    keys = ["model", "layer", "heads", "size", "against", "depth_y", "layer_y"]
+    return pd.DataFrame(rows, columns=[*keys, "distance_px", "cka"])
+
+
+def receptive_field(who, side=28):
+    y, x = np.mgrid[:side, :side]
+    square = np.maximum(abs(y - side // 2), abs(x - side // 2))
+    tables = []
+    for i, (depth, layer) in enumerate(ends(who)):
+        share = (i + 1) / len(ends(who))
+        wide = 1 + side * share / 3 if who["family"] == "bit" else side / 2
+        near = np.exp(-(square**2) / (2 * (1 + side * share / 8) ** 2))
+        gradient = near + (0 if who["family"] == "bit" else 0.4 / (1 + np.exp(-12 * (share - 0.5)))) * np.exp(
+            -square / wide
+        )
+        gradient /= gradient.sum()
+        grid = {"row": y.ravel(), "col": x.ravel(), "gradient": gradient.ravel()}
+        tables.append(pd.DataFrame({"model": who["name"], "depth": depth, "layer": layer, **grid}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def skip_ratio(who):
+    branches = ("attn/out", "mlp/out") if who["family"] == "vit" else ("branch/out",)
+    layers = [(d, t) for t, d in taps.depths(who["taps"]).items() if t.endswith(branches)]
+    tokens = (
+        [] if who["family"] == "bit" else [*(["cls"] if who["pool"] == "cls" else []), *(f"{i:03d}" for i in range(8))]
+    )
+    rows = []
+    for i, (depth, layer) in enumerate(layers):
+        share = i / len(layers)
+        for token in [*tokens, "mean"]:
+            swing = -1 if token == "cls" else 1
+            high = 1.2 if who["family"] == "bit" else 4 + swing * 3 * np.tanh(6 * (share - 0.5))
+            rows.append((who["name"], depth, layer, token, high, 0.05 * high, 0.2 + 0.1 * swing * share, 0.01))
+    return pd.DataFrame(rows, columns=["model", "depth", "layer", "token", "ratio", "ratio_se", "cosine", "cosine_se"])
+
+
+def localization(who):
+    blur = {"cls": 0.8, "gap": 3.0}[who["pool"]]
+    row, col = np.mgrid[:GRID, :GRID].reshape(2, -1)
+    rim = (row % (GRID - 1) == 0) | (col % (GRID - 1) == 0)
+    tables = []
+    places = [*zip(row, col, strict=True), *([(-1, -1)] if who["pool"] == "cls" else [])]
+    for depth, layer in ends(who)[-2:]:
+        for r, c in places:
+            near = 0.6 * np.exp(-((row - r) ** 2 + (col - c) ** 2) / (2 * blur**2)) if r >= 0 else 0.05
+            edge = 0.1 * rim if r % (GRID - 1) == 0 or c % (GRID - 1) == 0 else 0
+            grid = {"patch_row": row, "patch_col": col, "cka": near + edge}
+            where = {"model": who["name"], "depth": depth, "layer": layer, "token_row": r, "token_col": c}
+            tables.append(pd.DataFrame({**where, **grid}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def probe(who):
+    rows = []
+    tokens = [f"token{i:03d}" for i in range(GRID**2)]
+    for i, (depth, layer) in enumerate(ends(who)):
+        share = (i + 1) / len(ends(who))
+        for readout in [*(["cls"] if who["pool"] == "cls" else []), "gap", "mean_token", *tokens]:
+            single = readout.startswith("token") or readout == "mean_token"
+            top = 0.3 if single and who["pool"] == "cls" else 0.75
+            late = share**3 if single and who["pool"] == "gap" else share
+            accuracy = 0.05 + (top - 0.05) * late
+            rows.append((who["name"], depth, layer, readout, accuracy, accuracy - 0.02, accuracy + 0.02, 10.0))
+    return pd.DataFrame(
+        rows, columns=["model", "depth", "layer", "readout", "accuracy", "accuracy_lo", "accuracy_hi", "l2"]
+    )
+
+
+def all_results(root: Path) -> list[Path]:
+    """A table for every drawing of every analysis."""
+    files = cka_results(root)
+    files.append(file(root, head_subsets(VIT, BIT), sidecar("head_subsets", VIT, BIT)))
+    for who in (VIT, GAP, BIT):
+        makers = [receptive_field, skip_ratio, localization, probe]
+        makers += [attention_distance] if who["family"] == "vit" else []
+        for maker in makers:
+            more = {"test": "imagenet2012:validation"} if maker is probe else {}
+            files.append(file(root, maker(who), sidecar(maker.__name__, who, **more)))
+    return files
