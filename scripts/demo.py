@@ -7,7 +7,7 @@ python scripts/demo.py --model vit_b32 --against bit_r50x1 --data imagenet2012:v
 
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,7 @@ def tables(todo: list[Job], specs: dict[str, str], common: dict[str, Any]) -> No
             given |= {"against": specs[job.against], "against_name": job.against}
         try:
             flags = analyze.with_fields([kind])(**given)
-            own = {name: getattr(flags, name) for name in kind.__dataclass_fields__}
+            own = {name: getattr(flags, name) for name in (f.name for f in fields(kind))}
             analyze.analyze((kind(**own),), flags)
         except BadInput as refused:
             say(f"  left out: {refused}")

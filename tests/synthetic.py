@@ -261,13 +261,13 @@ def probe(who):
 
 
 def all_results(root: Path) -> list[Path]:
-    """A table for every drawing of every analysis."""
-    files = cka_results(root)
+    """A table for every drawing of every analysis but cka's."""
+    files = []
     files.append(file(root, head_subsets(VIT, BIT), sidecar("head_subsets", VIT, BIT)))
     for who in (VIT, GAP, BIT):
         makers = [receptive_field, skip_ratio, localization, probe]
         makers += [attention_distance] if who["family"] == "vit" else []
         for maker in makers:
-            more = {"test": "imagenet2012:validation"} if maker is probe else {}
+            more = {"test": "imagenet2012:validation", "tokens": "each"} if maker is probe else {}
             files.append(file(root, maker(who), sidecar(maker.__name__, who, **more)))
     return files

@@ -10,6 +10,7 @@ import pytest
 from tests import synthetic
 from tf_vitcnn import analyses
 from tf_vitcnn.charts import drawings_of, marks, theme
+from tf_vitcnn.table import read_table
 
 FIGURES = [*map(str, range(1, 14)), "B.1", *(f"C.{i}" for i in range(1, 7)), *(f"D.{i}" for i in range(1, 5))]
 FIGURES += ["E.1", "E.2", "F.1", "F.2", "F.3", "G.1", "G.2", "H.1", "H.2"]
@@ -46,13 +47,28 @@ def test_every_figure_of_the_paper_has_a_drawing():
     assert drawn == set(FIGURES)
 
 
-def test_cka_fields_lie_in_the_schema():
-    columns = {*synthetic.CKA_COLUMNS, *marks.DERIVED}
-    for table in (synthetic.cka(synthetic.VIT, synthetic.BIT, synthetic.crossed),
-                  synthetic.matching(synthetic.VIT, synthetic.GAP, lambda a: 1 - a)):  # fmt: skip
-        spec = analyses.chart(table, "cka").to_dict()
-        assert fields_of(spec)
-        assert fields_of(spec) <= columns
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """Plausible tables of every analysis, as a report finds them."""
+    root = tmp_path_factory.mktemp("tables")
+    files = [*synthetic.cka_results(root), *synthetic.all_results(root)]
+    return [read_table(file) for file in files]
+
+
+@pytest.mark.parametrize("name", analyses.names())
+def test_fields_of_charts_lie_in_the_schema(name, tables):
+    """A chart shows what its table says; positions apart, it makes nothing up."""
+    schema = analyses.find(name).schema
+    mine = [table for table in tables if table.attrs["sidecar"]["analysis"] == name]
+    assert mine
+    for table in mine:
+        record = table.attrs["sidecar"]
+        fitting = [d.draw for d in drawings_of(analyses.find(name)) if d.fits(record)]
+        assert fitting
+        for draw in [analyses.find(name).chart, *fitting]:
+            fields = fields_of(draw(table).to_dict())
+            assert fields
+            assert fields <= {*schema.keys, *schema.values, *marks.DERIVED}
 
 
 def test_a_heatmap_of_500_layers_is_small():

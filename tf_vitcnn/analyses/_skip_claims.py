@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from tf_vitcnn.charts import marks, theme
+from tf_vitcnn.charts import Drawing, marks, theme
 from tf_vitcnn.claims import CLS_VIT, RESNET, VIT, Need, Result, above, claim
 
 
@@ -45,16 +45,22 @@ CLAIMS = (skip_stronger_in_vit, phase_transition)
 
 
 def draw(table: pd.DataFrame) -> Any:
-    """Ratio by layer and token as a heatmap, beside lines over depth; a ResNet has the lines alone."""
+    """Ratio by layer and token as a heatmap, above lines over depth; a ResNet has the lines alone."""
+    return alt.vconcat(maps(table), lines(table)) if (table.token != "mean").any() else lines(table)
+
+
+def lines(table: pd.DataFrame) -> Any:
+    """Fig. 7 right, E.2: ratio and cosine over depth, class token and spatial mean."""
     summary = table[table.token.isin(["cls", "dist", "mean"])]
-    lines = alt.hconcat(
+    return alt.hconcat(
         _lines(summary, "ratio", "|z| / |f(z)|", alt.Scale(type="log")),
         _lines(summary, "cosine", "cosine of z and f(z)", alt.Scale(zero=False)),
     )
-    tokens = table[table.token != "mean"]
-    if tokens.empty:
-        return lines
-    maps = [
+
+
+def maps(table: pd.DataFrame) -> Any:
+    """Fig. 7 left, E.1: ratio by layer and token."""
+    panels = [
         marks.heatmap(
             part,
             "ratio",
@@ -67,9 +73,34 @@ def draw(table: pd.DataFrame) -> Any:
             value_title="|z| / |f(z)|",
             scale=alt.Scale(scheme=theme.INTENSITY, type="log"),
         )
-        for model, part in tokens.groupby("model", sort=False)
+        for model, part in table[table.token != "mean"].groupby("model", sort=False)
     ]
-    return alt.vconcat(alt.hconcat(*maps).resolve_scale(color="independent"), lines)
+    return panels[0] if len(panels) == 1 else alt.hconcat(*panels).resolve_scale(color="independent")
+
+
+def _has_tokens(sidecar: dict[str, Any]) -> bool:
+    """A ResNet's positions are averaged: its tables have no rows of single tokens."""
+    return sidecar["subjects"][0].get("family") != "bit"
+
+
+DRAWINGS = (
+    Drawing(
+        ("7", "E.1"),
+        "Skip connection over branch, by layer and token",
+        "Ratio of norms |z| / |f(z)| at every residual addition. In the paper the class token is kept in the lower "
+        "half of the ViT and changed in the upper half; spatial tokens the other way round.",
+        maps,
+        _has_tokens,
+    ),
+    Drawing(
+        ("7", "E.2"),
+        "Skip connection over branch, over depth",
+        "Ratio and cosine at every residual addition, class token and mean over spatial tokens apart. In the paper "
+        "ratios are larger in the ViT than in the ResNet.",
+        lines,
+        together=True,
+    ),
+)
 
 
 def _lines(table: pd.DataFrame, value: str, title: str, scale: alt.Scale) -> Any:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from tf_vitcnn.analyses._skip_claims import CLAIMS, draw
+from tf_vitcnn.analyses._skip_claims import CLAIMS, DRAWINGS, draw
 from tf_vitcnn.analyses.base import Batch, Constants, PerImage, Run, Stage, Totals, by_group, require
 from tf_vitcnn.stats.resample import jackknife
 from tf_vitcnn.table import Schema
@@ -42,6 +42,7 @@ class SkipRatio(PerImage):
         optional=("ratio_se", "cosine_se"),
     )
     claims: ClassVar = CLAIMS
+    drawings: ClassVar = DRAWINGS
 
     def default_taps(self, subject: Subject) -> list[str]:
         """The branch of every residual addition."""
