@@ -16,6 +16,10 @@ def build(name, **kwargs):
     return models.build(spec, image_size=kwargs.pop("size", 64), classes=3, seed=None, **kwargs)
 
 
+def slow(*case):
+    return pytest.param(*case, marks=pytest.mark.slow)
+
+
 def test_additions_of_a_vit_without_one_skip():
     found, notes = additions(build("vit_ti16", no_skip=[1]))
     assert len(found) == 2
@@ -44,9 +48,11 @@ def test_the_first_skip_of_a_mixer_is_its_embedding_in_another_shape():
     ("name", "count", "first"),
     [
         ("ResNet50", 16, Addition("conv2_block1_add", "conv2_block1_0_bn", "conv2_block1_3_bn")),
-        ("ResNet50V2", 16, Addition("conv2_block1_out", "conv2_block1_0_conv", "conv2_block1_3_conv")),
         ("MobileNetV2", 10, Addition("block_2_add", "block_1_project_BN", "block_2_project_BN")),
-        ("DenseNet121", 0, None),
+        slow("ResNet50V2", 16, Addition("conv2_block1_out", "conv2_block1_0_conv", "conv2_block1_3_conv")),
+        slow("ConvNeXtTiny", 18, None),
+        slow("EfficientNetV2B0", 15, Addition("block2b_add", "block2a_project_bn", "block2b_drop")),
+        slow("DenseNet121", 0, None),
     ],
 )
 def test_additions_of_foreign_networks(name, count, first):
