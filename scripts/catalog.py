@@ -45,8 +45,11 @@ def _row(entry: catalog.Entry) -> tuple[str, ...]:
 
 
 def _one(model: str, image_size: int | None) -> None:
+    from tf_vitcnn.checkpoints import loading
     from tf_vitcnn.checkpoints.describe import taps_of
 
+    if model not in SPECS:
+        loading.resolved(model)  # what cannot be found is refused before TensorFlow loads
     for entry in catalog.variants(model).values():
         print(f"{entry.model}@{entry.variant}  {entry.parameters:,} parameters  {entry.source}")
     if model in SPECS:

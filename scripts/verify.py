@@ -20,9 +20,11 @@ def main(spec: Annotated[str, tyro.conf.Positional], images: int = 4, seed: int 
         images: how many random images both see.
         seed: of the images.
     """
-    quiet.start_tensorflow()
+    from tf_vitcnn.checkpoints.loading import resolved
     from tf_vitcnn.checkpoints.verify import verify
 
+    resolved(spec)  # what cannot be found is refused before TensorFlow loads
+    quiet.start_tensorflow()
     report = verify(spec, images, seed)
     print("\n".join(report.lines))
     if report.agrees is not None:

@@ -59,4 +59,4 @@ def load(
     """
     from tf_vitcnn.checkpoints import loading
 
-    return loading.load(spec, image_size, seed, name)
+    return loading.load(str(spec), image_size, seed, name)

@@ -19,7 +19,7 @@ HEAD = "resnet/head/conv2d"
 
 def is_bit(arrays: Mapping[str, Array]) -> bool:
     """Whether the names are a BiT-ResNet's."""
-    return any("resnet/" in name and "/unit01/" in name for name in arrays)
+    return any("/unit01/a/standardized_conv2d" in f"/{name}" for name in arrays)
 
 
 def read(source: str, arrays: Mapping[str, Array], value_range: str = "-1..1") -> Found:
@@ -52,8 +52,8 @@ def _bookkeeping(name: str) -> bool:
 def _released(name: str) -> str:
     """A name as the released files have it."""
     name = name.removesuffix(":0")
-    start = name.find("resnet/")
-    name = name[max(start, 0) :]
+    if match := re.search(r"(?:^|/)((?:root_block|block\d+/unit\d+|head/conv2d|group_norm)(?:_\d+)?/.*)", name):
+        name = f"resnet/{match[1]}"
     return re.sub(r"(?<=/)(standardized_conv2d|group_norm|conv2d)_\d+(?=/)", r"\1", name)
 
 

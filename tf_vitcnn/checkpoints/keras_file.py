@@ -100,7 +100,7 @@ def foreign(
     surgery.require_graph(model)
     model = surgery.open_attention(sized(spec, model, image_size))
     size = (int(model.input.shape[1]), int(model.input.shape[2]))
-    preprocessing = preprocessing or Preprocessing(size)
+    preprocessing = preprocessing or Preprocessing(size, values=_values(model))
     if preprocessing.size != size:
         raise BadInput(f"{spec}: its card prepares images of {preprocessing.size}, its input is {size}; train it again")
     provenance = {
@@ -120,6 +120,13 @@ def foreign(
         "preprocessing": preprocessing.as_dict(),
     }
     return Subject(name, model, preprocessing, provenance)
+
+
+def _values(model: keras.Model) -> Any:
+    """The value range when nobody tells: a model that rescales inside takes pixels as they are."""
+    import keras
+
+    return "0..255" if any(isinstance(layer, keras.layers.Rescaling) for layer in model.layers) else "-1..1"
 
 
 def sized(spec: str, model: keras.Model, image_size: Size | None) -> keras.Model:

@@ -129,6 +129,11 @@ def checked(architecture: str, where: str) -> tuple[Found, Spec]:
     if found.family != expected:
         raise BadInput(f"{found.source}: holds {describe(found.spec)}; {architecture} expects a {expected} checkpoint")
     sizes = _adapted(wanted, found.spec) if wanted else found.spec
+    if isinstance(sizes, ViTSpec) and isinstance(found.spec, ViTSpec):
+        gelu = sizes.gelu if wanted else "exact" if architecture == "deit" else found.spec.gelu
+        if gelu != found.spec.gelu:
+            # the shapes of DeiT are those of ViT, so only the kind of export tells
+            raise BadInput(f"{found.source}: holds {describe(found.spec)}; {architecture} has {gelu} GELU")
     wrong = mismatches(found, sizes)
     if wrong and sizes != found.spec and not mismatches(found, found.spec):
         raise BadInput(
@@ -141,8 +146,8 @@ def checked(architecture: str, where: str) -> tuple[Found, Spec]:
 
 def _adapted(wanted: Spec, there: Spec) -> Spec:
     """The wanted sizes; whether there is a `pre_logits` layer is the checkpoint's choice."""
-    if isinstance(wanted, ViTSpec) and isinstance(there, ViTSpec) and there.pre_logits == wanted.width:
-        return replace(wanted, pre_logits=wanted.width)
+    if isinstance(wanted, ViTSpec) and isinstance(there, ViTSpec):
+        return replace(wanted, pre_logits=there.pre_logits)
     return wanted
 
 
@@ -163,7 +168,7 @@ def describe(spec: Spec) -> str:
     pooled = "distilled" if spec.distilled else f"pooled by {spec.pool}"
     stem = "" if spec.stem is None else f", stem {'-'.join(map(str, spec.stem.units)) or 'root'}"
     sizes = f"patch {spec.patch}, width {spec.width}, depth {spec.depth}, {spec.heads} heads, MLP {spec.mlp}"
-    return f"a ViT with {sizes}, {pooled}{stem}"
+    return f"a ViT with {sizes}, {spec.gelu} GELU, {pooled}{stem}"
 
 
 def subject(

@@ -36,7 +36,7 @@ def read_saved_model(folder: Path, architecture: str, wanted: Spec | None) -> Fo
     source = str(folder)
     for names in ([v.name for v in there], [v.path for v in there]):
         arrays = dict(zip(names, (v.array for v in there), strict=True))
-        if len(arrays) == len(there) and (found := _named(source, arrays)):
+        if len(arrays) == len(there) and (found := _named(source, arrays, architecture)):
             return found
     if deit_saved_model.is_deit(there):
         return deit_saved_model.read(source, there, wanted, folder)
@@ -45,13 +45,13 @@ def read_saved_model(folder: Path, architecture: str, wanted: Spec | None) -> Fo
     return jax2tf.read(source, [v.array for v in there], wanted)
 
 
-def _named(source: str, arrays: dict[str, Array]) -> Found | None:
+def _named(source: str, arrays: dict[str, Array], architecture: str) -> Found | None:
     """The checkpoint if its variables bear released names."""
     if bit_npz.is_bit(arrays):
         # Google's BiT modules take [0, 1] and rescale inside
         return bit_npz.read(source, arrays, value_range="0..1")
     if vit_npz.is_vit(arrays):
-        return vit_npz.read(source, arrays)
+        return vit_npz.read(source, arrays, "exact" if architecture.startswith("deit") else "tanh")
     return mixer_npz.read(source, arrays) if mixer_npz.is_mixer(arrays) else None
 
 

@@ -6,7 +6,6 @@ counted in the file and in the architecture (strict loading has compared every n
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,11 +106,11 @@ def _original(folder: Path, batch: np.ndarray) -> list[np.ndarray]:
     import tensorflow as tf
 
     try:
-        with contextlib.redirect_stdout(None):
-            loaded = tf.saved_model.load(str(folder))
-        if (signature := getattr(loaded, "signatures", {}).get("serving_default")) is not None:
-            names = list(signature.structured_input_signature[1])
-            answers: Any = signature(**{names[0]: tf.constant(batch)})
+        loaded = tf.saved_model.load(str(folder))
+        signatures = dict(getattr(loaded, "signatures", {}))
+        if signatures:
+            signature = signatures.get("serving_default") or next(iter(signatures.values()))
+            answers: Any = signature(**{next(iter(signature.structured_input_signature[1])): tf.constant(batch)})
         else:
             answers = loaded(tf.constant(batch))
     except Exception as error:  # whatever a graph raises
