@@ -7,8 +7,8 @@ import pytest
 
 from tests.golden import seeded
 from tf_vitcnn.checkpoints import catalog
-from tf_vitcnn.checkpoints.layouts import rows
-from tf_vitcnn.models.specs import SPECS, parameters
+from tf_vitcnn.checkpoints.layouts import count, rows
+from tf_vitcnn.models.specs import SPECS
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 MIB = 2**20
@@ -49,7 +49,7 @@ def entry(name):
 
 @pytest.mark.parametrize("item", catalog.ENTRIES, ids=lambda item: f"{item.model}@{item.variant}")
 def test_an_entry_counts_as_its_model_does(item):
-    assert item.parameters == parameters(item.spec, item.classes, item.image_size)
+    assert item.parameters == count(item.spec, (item.image_size, item.image_size), item.classes)
     assert item.preprocessing().size == (item.image_size, item.image_size)
     if item.classes == 1000 and item.image_size == 224 and item.model in PUBLISHED:
         assert item.parameters == PUBLISHED[item.model]
