@@ -3,7 +3,7 @@
 A cut's carry is exactly the tensors that later operations read. Where to cut is a shortest-path problem over the
 calls in order: first the least peak (taps and carries of one segment, per image) that any cutting reaches; then,
 among cuttings whose peak stays under the budget, the one whose carries are smallest in sum. Only the calls that the
-chosen taps need are run.
+chosen taps need are run. Masks that Keras hangs on tensors (`Masking`, `Embedding`) do not cross a cut.
 """
 
 from __future__ import annotations
