@@ -1,13 +1,14 @@
 """95 % intervals of a proportion and of a mean."""
 
 import numpy as np
-from scipy.stats import binomtest
 
 Z = 1.959963984540054
 
 
 def wilson(correct: int, images: int) -> tuple[float, float]:
     """Wilson's score interval of a proportion: never outside [0, 1], sensible at 0 and 1."""
+    from scipy.stats import binomtest  # slow to import, and claims need none of it
+
     interval = binomtest(correct, images).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
