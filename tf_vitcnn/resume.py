@@ -125,6 +125,8 @@ class Lock:
 
 
 def merged(totals: Mapping[str, np.ndarray], sums: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Totals plus one step's sums, in float64."""
-    new = {key: np.asarray(value, np.float64) for key, value in sums.items()}
-    return {key: totals[key] + value if key in totals else value for key, value in new.items()}
+    """Totals plus one step's sums, in float64, added in place: those of a probe fill a good part of the memory."""
+    new = {}
+    for key, value in sums.items():
+        new[key] = np.add(totals[key], value, out=totals[key]) if key in totals else np.array(value, np.float64)
+    return new

@@ -114,12 +114,21 @@ class Probe(PerImage):
             run.note(
                 f"probe: {total / 2**30:.1f} GB of features or sums, in {len(plan.groups)} passes over groups of layers"
             )
+        self._note_short_classes(run)
         made = []
         for i, group in enumerate(plan.groups):
             if not all(map(plan.as_rows, group)):
                 made.append(Stage(f"pivot/{i}", first=True, pick=self._pick(run)))
             made += [Stage(f"train/{i}", pick=self._pick(run)), Stage(f"test/{i}", "test")]
         return made
+
+    def _note_short_classes(self, run: Run) -> None:
+        source = run.sources["data"]
+        if self.shots != "all" and run.images == source.size:
+            label = source.labels()
+            found = np.bincount(label[label >= 0], minlength=source.classes)
+            if short := int((found < self.shots).sum()):
+                run.note(f"probe: {short} of {source.classes} classes have fewer than {self.shots} training images")
 
     def _pick(self, run: Run) -> Any:
         spec = run.sources["data"].spec
