@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-oldest faults lint type clean
+.PHONY: bench demo test test-slow test-oldest faults lint type clean
 .DEFAULT_GOAL := test
 
 # Trains three small networks on digits, runs every analysis on them, builds demo/report.html. No network needed.
@@ -14,6 +14,10 @@ test: .venv/ready
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
+
+# Ratios in one run on this machine: each script says what it measures against.
+bench: .venv/ready
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 # What happens on bad days: damaged and hostile files, full disks, kills. FUZZ inputs per reader.
 FUZZ ?= 300
