@@ -94,10 +94,11 @@ class AttentionDistance(PerImage):
         from tf_vitcnn.stats.attention import attention_sums, grid_distances
 
         sums = {"images": by_group(tf.ones_like(batch.weight), batch)}
-        for tap in run.taps[0]:
-            grid = attention_grid(run.subject, tap)
-            distances = grid_distances(grid.rows, grid.cols, grid.pitch)
-            for name, value in attention_sums(taps[tap], grid.extra, distances)._asdict().items():
+        grids = {tap: attention_grid(run.subject, tap) for tap in run.taps[0]}
+        # one matrix for all layers with the same grid
+        distances = {grid: tf.constant(grid_distances(grid.rows, grid.cols, grid.pitch)) for grid in grids.values()}
+        for tap, grid in grids.items():
+            for name, value in attention_sums(taps[tap], grid.extra, distances[grid])._asdict().items():
                 sums[f"{name}/{tap}"] = by_group(value, batch)
         return sums
 

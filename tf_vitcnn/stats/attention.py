@@ -27,7 +27,7 @@ def grid_distances(rows: int, cols: int, pitch: tuple[float, float] = (1.0, 1.0)
     return np.hypot(row[:, None] - row, col[:, None] - col).astype(np.float32)
 
 
-def attention_sums(probs: Any, extra: int, distances: np.ndarray) -> AttentionSums:
+def attention_sums(probs: Any, extra: int, distances: Any) -> AttentionSums:
     """Distances and off-grid shares of attention probabilities [b, n, q, k], summed over queries: [b, n] each.
 
     The first `extra` tokens are no patches (class, distillation, registers); `distances` is `grid_distances`.
