@@ -1,3 +1,7 @@
+import subprocess
+import sys
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -136,6 +140,11 @@ LAYOUTS = {
     "norms with four axes": ("hybrid", four_axes),
     "stem, four axes": ("stem_only", lambda a: four_axes(linen(a))),
     "numbered": ("bit", numbered),
+    "bit, four axes": (
+        "bit",
+        lambda a: {k: v[None, None, None] if v.ndim == 1 and "norm" in k else v for k, v in a.items()},
+    ),
+    "optimizer beside": ("vit", lambda a: a | STATE),
     "variables": ("bit", lambda a: {f"keras_layer/{key}:0": value for key, value in a.items()}),
     "mixer, opt/target": ("mixer", lambda a: prefixed("opt/target/", a, **STATE)),
     "mixer, legacy": ("mixer", legacy),
@@ -285,3 +294,19 @@ def test_random_weights_are_a_function_of_the_seed():
     assert first.provenance["weights_sha256"] != other.provenance["weights_sha256"]
     assert first.provenance["random"]
     assert (first.name, other.name) == ("vit_ti16", "mine")
+
+
+@pytest.mark.slow
+def test_a_load_takes_little_more_memory_than_the_weights(tmp_path):
+    spec = models.SPECS["vit_l16"]
+    path, rng = tmp_path / "large.npz", np.random.default_rng(0)
+    with zipfile.ZipFile(path, "w") as archive:
+        for row in rows(spec, (224, 224), 1000):
+            with archive.open(f"{row.key}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, rng.standard_normal(row.shape, dtype=np.float32))
+    code = (
+        "import resource, sys, tf_vitcnn; tf_vitcnn.load(sys.argv[1]);"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
+    )
+    told = subprocess.run([sys.executable, "-c", code, f"vit_l16@{path}"], capture_output=True, text=True, check=True)
+    assert int(told.stdout) < 2.3 * path.stat().st_size

@@ -25,7 +25,7 @@ def is_bit(arrays: Mapping[str, Array]) -> bool:
 def read(source: str, arrays: Mapping[str, Array], value_range: str = "-1..1") -> Found:
     """The checkpoint under the released names, with its sizes."""
     kept = {name: array for name, array in arrays.items() if not _bookkeeping(name)}
-    arrays = renamed(source, kept, _released)
+    arrays = {key: _flat_norm(key, array) for key, array in renamed(source, kept, _released).items()}
     width = shape_of(source, arrays, ROOT, 4, str)[-1]
     if width % 32:
         raise BadInput(f"{source}: {ROOT} makes {width} channels; expected a multiple of 32, the groups of its norms")
@@ -38,6 +38,12 @@ def read(source: str, arrays: Mapping[str, Array], value_range: str = "-1..1") -
     return Found(
         source, "bit", arrays, ResNetSpec(units, width // 64), head.shape[-1] if head else 0, None, str, value_range
     )
+
+
+def _flat_norm(key: str, array: Array) -> Array:
+    """Scale and shift as vectors where they were stored ready to be broadcast, (1, 1, 1, C)."""
+    broadcast = key.endswith(("/gamma", "/beta")) and array.shape[:-1] == (1, 1, 1)
+    return array.reshaped(array.shape[-1:]) if broadcast else array
 
 
 def factor(width: int) -> float:

@@ -17,6 +17,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from tf_vitcnn import quiet
 from tf_vitcnn.errors import BadInput
 
 TIMEOUT = 30  # seconds without a byte
@@ -69,7 +70,7 @@ def _copy(url: str, part: Any) -> None:
 
 
 def _unreachable(where: str, error: Exception) -> BadInput:
-    reason = " ".join(str(getattr(error, "reason", None) or error).split())[:150]
+    reason = " ".join(str(getattr(error, "reason", None) or error).split()).partition(" (Caused")[0][:150]
     return BadInput(f"{where}: cannot be fetched ({reason}); check the network and the name, or give a local path")
 
 
@@ -80,8 +81,10 @@ def _hub(handle: str) -> Path:
     if kept.is_dir() and any(kept.iterdir()):
         return kept
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its own import
+        quiet.start_tensorflow()
+        # what its import says (of pkg_resources, tf_keras, missing drivers) is nothing that our user can change
+        with warnings.catch_warnings(), quiet.stderr_closed():
+            warnings.simplefilter("ignore")
             import tensorflow_hub
     except Exception as error:
         raise BadInput(

@@ -42,11 +42,19 @@ def shape_of(
     return shape
 
 
+OPTIMIZER = ("opt/", "opt_state/", "optimizer/", "state/")
+
+
 def within(arrays: Mapping[str, Array], prefixes: Iterable[str], anchor: str) -> dict[str, Array]:
     """The arrays below the first prefix that has the anchor, without it; others (optimizer, text tower) stay behind."""
     for prefix in prefixes:
         if any(name.startswith(prefix + anchor) for name in arrays):
-            return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
+            outside = () if prefix else OPTIMIZER
+            return {
+                name[len(prefix) :]: array
+                for name, array in arrays.items()
+                if name.startswith(prefix) and not name.startswith(outside)
+            }
     return dict(arrays)
 
 
