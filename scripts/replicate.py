@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone works wi
 
 from tf_vitcnn import cli
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.training import plan
+from tf_vitcnn.training import fit, plan
 
 PLANS = Path(__file__).parent / "plans"
 KNOWN = ("run", "models", "against", "data", "flags")
@@ -49,7 +49,8 @@ def main() -> None:
     if not flags.smoke:
         prepare(flags.data, flags.out)
     if "train" in steps:
-        for path in plan.train_all(plan.read(chosen), flags.out / "models"):
+        machine = fit.Machine(jit=False if flags.smoke else None)  # minutes are not worth compiling for
+        for path in plan.train_all(plan.read(chosen), flags.out / "models", machine):
             print(path)
     if "analyze" in steps:
         for arguments in commands(chosen, flags.out):

@@ -1,8 +1,8 @@
 """Plans, fine-tuning, removed skips, other strategies and precisions, and refusals."""
 
-import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import pytest
 
 import tf_vitcnn
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.training import card, fit, plan
+from tf_vitcnn.training import card, fit, log, plan
 from tf_vitcnn.training.recipe import Recipe
 
 EAGER = fit.Machine(jit=False)
@@ -176,20 +176,49 @@ def test_fewer_images_than_classes_are_refused(tmp_path):
 
 
 def test_the_script_refuses_in_one_line(tmp_path):
+    flags = ["--model", "vit_custom", "--data", "digits:train", "--fraction", "2", "--out", str(tmp_path / "out")]
+    told = subprocess.run([sys.executable, SCRIPT, *flags], capture_output=True, text=True, check=False)
+    assert told.returncode == 2 and told.stdout == "" and len(told.stderr.splitlines()) == 1
+    assert "--fraction 2" in told.stderr and not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "flags",
+    ["--model vit_custom --patch 2 --width 64 --depth 4 --epochs 20 --mixup 0.4", "--model bit_custom --epochs 5"],
+)
+def test_small_models_learn_the_digits(tmp_path, flags):
+    subprocess.run([sys.executable, SCRIPT, *flags.split(), *COMMON, "--name", "m", "--out", tmp_path], check=True)
+    assert card.read(tmp_path / "m.card.json")["final_accuracy"] >= 0.95
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(tmp_path):
     flags = [*COMMON, "--model", "vit_custom", "--patch", "4", "--width", "8", "--depth", "1", "--heads", "2"]
     flags += ["--epochs", "6", "--save-seconds", "0", "--jit", "off", "--name", "m", "--out"]
     command = [sys.executable, str(SCRIPT), *flags]
     subprocess.run([*command, str(tmp_path / "whole")], check=True)
-    kills = 0
-    for seconds in (9, 10, 11, 12, 14, 16, 600):
-        process = subprocess.Popen([*command, str(tmp_path / "killed")], env=os.environ)
-        try:
-            process.wait(seconds)
-            break
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            kills += 1
-    assert kills
-    for a, b in zip(_weights(tmp_path / "whole/m.keras"), _weights(tmp_path / "killed/m.keras"), strict=True):
+    state, done = tmp_path / "killed/m.state.npz", tmp_path / "killed/m.keras"
+    for pause in (0.0, 0.1, 0.25, 0.4):
+        before = state.stat().st_mtime_ns if state.exists() else 0
+        process = subprocess.Popen([*command, str(tmp_path / "killed")])
+        while not (state.exists() and state.stat().st_mtime_ns != before) and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(pause)
+        process.kill()
+        process.wait()
+    assert state.exists() and not done.exists()
+    subprocess.run([*command, str(tmp_path / "killed")], check=True)
+    for a, b in zip(_weights(tmp_path / "whole/m.keras"), _weights(done), strict=True):
         np.testing.assert_array_equal(a, b)
+    logs = [log.read(tmp_path / place / "m.log.csv").drop(columns="images_per_second") for place in ("whole", "killed")]
+    assert logs[0].equals(logs[1])
+
+
+@pytest.mark.slow
+def test_the_study_is_replicated_on_the_digits(tmp_path):
+    script = SCRIPT.with_name("replicate.py")
+    subprocess.run([sys.executable, script, "--smoke", "--out", tmp_path], check=True)
+    assert (tmp_path / "results/report.html").exists()
+    verdicts = (tmp_path / "results/claims.csv").read_text().splitlines()
+    assert len(verdicts) > 20
