@@ -110,6 +110,12 @@ def test_half_precision_stays_close():
         np.testing.assert_allclose(logits, full(images())["head/logits"], atol=0.1, err_msg=name)
 
 
+def test_without_its_skip_a_unit_has_no_projection():
+    with_skips, without = (models.build(TOYS["bit"], image_size=32, no_skip=gone) for gone in ((), (1,)))
+    assert set(with_skips.output) - set(without.output) == {"stage2/unit00/skip/out"}
+    assert without.output["head/logits"].shape == (None, 1000)
+
+
 def test_every_name_has_its_family():
     expected = {"vit": "vit", "deit": "deit", "bit": "bit", "mixer": "mixer"}
     for name, spec in models.SPECS.items():

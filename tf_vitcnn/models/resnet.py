@@ -44,7 +44,7 @@ def pre_activation(x: Any, out: Out, unit: str, width: int, stride: int, project
     skip = x
     x = out[f"{unit}/norm1/out"] = group_norm(f"{unit}/norm1/out", x, 1e-5)
     x = out[f"{unit}/act1/out"] = activation(f"{unit}/act1/out", x, "relu")
-    if project:
+    if project and keep:
         skip = out[f"{unit}/skip/out"] = make.std_conv(f"{unit}/skip/out", x, 4 * width, 1, strides=stride)
     x = out[f"{unit}/conv1/out"] = make.std_conv(f"{unit}/conv1/out", x, width, 1)
     x = out[f"{unit}/norm2/out"] = group_norm(f"{unit}/norm2/out", x, 1e-5)
