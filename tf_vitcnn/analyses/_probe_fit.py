@@ -9,7 +9,7 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from etils import epath
@@ -19,8 +19,10 @@ from tf_vitcnn.analyses._probe_features import MEAN, Reader, readers
 from tf_vitcnn.analyses._probe_split import FIT, HELD_OUT
 from tf_vitcnn.analyses.base import Batch, Constants, Totals
 from tf_vitcnn.errors import UNREADABLE, BadInput
-from tf_vitcnn.stats import ridge
 from tf_vitcnn.stats.interval import normal, wilson
+
+if TYPE_CHECKING:
+    from tf_vitcnn.stats import ridge  # SciPy comes with it: reports read tables without
 
 Features = Mapping[Reader, Any]  # each [s, b, p]
 FORMAT = 1
@@ -70,6 +72,8 @@ def sums(features: Features, batch: Batch, constants: Constants, classes: int) -
 
 def solve(group: Sequence[Reader], totals: Totals, constants: Constants, classes: int) -> dict[str, np.ndarray]:
     """The probes of a group of layers: pivot [s, p], weights [s, p, c], bias [s, c] and l2 [s] for each tap."""
+    from tf_vitcnn.stats import ridge
+
     problems = [problem for reader in group for problem in _problems(reader, totals, constants, classes)]
     solutions = iter(ridge.solve_all(problems))
     found: dict[str, np.ndarray] = {}
@@ -86,6 +90,8 @@ def solve(group: Sequence[Reader], totals: Totals, constants: Constants, classes
 
 
 def _problems(reader: Reader, totals: Totals, constants: Constants, classes: int) -> list[Callable[[], ridge.Solution]]:
+    from tf_vitcnn.stats import ridge
+
     tap = reader.tap
     source = "rows" if f"rows/{tap}" in totals else "xx"
     if not np.isfinite(totals[f"{source}/{tap}"].sum()):
@@ -101,6 +107,8 @@ def _problems(reader: Reader, totals: Totals, constants: Constants, classes: int
 
 
 def _part(totals: Totals, tap: str, role: int, s: int) -> ridge.Sums:
+    from tf_vitcnn.stats import ridge
+
     return ridge.Sums(totals[f"xx/{tap}"][role, s], totals[f"xy/{tap}"][role, :, s], totals["images"][role])
 
 
