@@ -22,7 +22,7 @@ def is_bit(arrays: Mapping[str, Array]) -> bool:
     return any("/unit01/a/standardized_conv2d" in f"/{name}" for name in arrays)
 
 
-def read(source: str, arrays: Mapping[str, Array], value_range: str = "-1..1") -> Found:
+def read(source: str, arrays: Mapping[str, Array]) -> Found:
     """The checkpoint under the released names, with its sizes."""
     kept = {name: array for name, array in arrays.items() if not _bookkeeping(name)}
     arrays = {key: _flat_norm(key, array) for key, array in renamed(source, kept, _released).items()}
@@ -35,9 +35,8 @@ def read(source: str, arrays: Mapping[str, Array], value_range: str = "-1..1") -
     if head is not None and head.shape[:2] == (1, 1):
         # a convolution over one pixel is a dense layer
         arrays[f"{HEAD}/kernel"] = head.reshaped(head.shape[2:])
-    return Found(
-        source, "bit", arrays, ResNetSpec(units, width // 64), head.shape[-1] if head else 0, None, str, value_range
-    )
+    spec = ResNetSpec(units, factor(width))
+    return Found(source, "bit", arrays, spec, head.shape[-1] if head else 0, image_size=None)
 
 
 def _flat_norm(key: str, array: Array) -> Array:

@@ -21,7 +21,6 @@ class Found:
     classes: int
     image_size: tuple[int, int] | None  # None: any
     spelled: Callable[[str], str] = field(default=str)  # a released name as this file would write it
-    value_range: str = "-1..1"  # what the original graph takes, where there is one
 
 
 def numbered(names: Iterable[str], prefix: str) -> int:

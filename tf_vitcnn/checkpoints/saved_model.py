@@ -48,8 +48,7 @@ def read_saved_model(folder: Path, architecture: str, wanted: Spec | None) -> Fo
 def _named(source: str, arrays: dict[str, Array], architecture: str) -> Found | None:
     """The checkpoint if its variables bear released names."""
     if bit_npz.is_bit(arrays):
-        # Google's BiT modules take [0, 1] and rescale inside
-        return bit_npz.read(source, arrays, value_range="0..1")
+        return bit_npz.read(source, arrays)
     if vit_npz.is_vit(arrays):
         return vit_npz.read(source, arrays, "exact" if architecture.startswith("deit") else "tanh")
     return mixer_npz.read(source, arrays) if mixer_npz.is_mixer(arrays) else None
