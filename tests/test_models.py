@@ -59,6 +59,8 @@ def test_a_seed_fixes_the_weights(toy):
     for weight, same, different in zip(model.weights, again.weights, other.weights, strict=True):
         np.testing.assert_array_equal(weight, same)
         assert np.ptp(weight) == 0 or not np.array_equal(weight, different), weight.path
+    drawn = [float(np.ravel(weight)[0]) for weight in model.weights if np.ptp(weight)]
+    assert len(set(drawn)) == len(drawn), "two weights share their draws"
 
 
 def test_a_logits_only_model_survives_saving(toy, tmp_path):

@@ -84,17 +84,19 @@ class Project(keras.layers.EinsumDense):
 class Tokens(keras.layers.Layer):
     """The sequence [b, t, d] of a grid [b, h, w, d]: class and distillation tokens first, plus positions."""
 
-    def __init__(self, extra: tuple[str, ...] = ("cls",), initializer: Any = "zeros", **kwargs: Any) -> None:
+    def __init__(self, extra: tuple[str, ...] = ("cls",), seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.extra, self.initializer = tuple(extra), keras.initializers.get(initializer)
+        self.extra, self.seed = tuple(extra), seed
 
     def build(self, shape: Any) -> None:
         """Adds a weight for each extra token and one for the positions."""
         _, h, w, d = shape
-        init = self.initializer
-        self.tokens = [self.add_weight(name=name, shape=(1, 1, d), initializer=init) for name in self.extra]
-        rows = len(self.extra) + h * w
-        self.pos_embedding = self.add_weight(name="pos_embedding", shape=(1, rows, d), initializer=init)
+        make, rows = Make(self.seed), len(self.extra) + h * w
+        self.tokens = [self._weight(make, name, (1, 1, d)) for name in self.extra]
+        self.pos_embedding = self._weight(make, "pos_embedding", (1, rows, d))
+
+    def _weight(self, make: "Make", name: str, shape: tuple[int, ...]) -> Any:
+        return self.add_weight(name=name, shape=shape, initializer=make.normal(f"stem/tokens/{name}", 0.02))
 
     def call(self, x: Any) -> Any:
         """Flattens the grid row by row, prepends the extra tokens and adds the positions."""
@@ -113,8 +115,7 @@ class Tokens(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs."""
-        initializer = keras.initializers.serialize(self.initializer)
-        return {**super().get_config(), "extra": self.extra, "initializer": initializer}
+        return {**super().get_config(), "extra": self.extra, "seed": self.seed}
 
 
 @_register

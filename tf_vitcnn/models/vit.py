@@ -27,7 +27,7 @@ def vit(
         x = hybrid_stem(x, out, spec.stem, make)
         check_patch(x.shape[1:3], spec.patch, f"the embedding of {name}")
     x = out["stem/embed"] = make.embed("stem/embed", x, spec.width, spec.patch)  # [b, h, w, d]
-    x = out["stem/tokens"] = Tokens(spec.extra, make.normal("stem/tokens", 0.02), name="stem.tokens")(x)
+    x = out["stem/tokens"] = Tokens(spec.extra, seed, name="stem.tokens")(x)
     for i in range(spec.depth):
         x = block(x, out, f"block{i:02}", spec, make, keep=i not in no_skip)
     x = out["final/ln/out"] = layer_norm("final/ln/out", x)
