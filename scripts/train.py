@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone works wi
 
 from tf_vitcnn import cli
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.training import fit, plan
+from tf_vitcnn.training import fit, log, plan
 from tf_vitcnn.training.recipe import Recipe
 
 
@@ -67,10 +67,19 @@ def main() -> None:
     assert flags.out is not None  # Flags sees to it
     if flags.plan is not None:
         for path in plan.train_all(plan.read(flags.plan), flags.out, machine, flags.only):
-            print(path)
+            print(finished(path))
         return
     recipe = Recipe(**{field.name: getattr(flags, field.name) for field in fields(Recipe)})
-    print(fit.train(recipe, flags.out, flags.name, machine))
+    print(finished(fit.train(recipe, flags.out, flags.name, machine)))
+
+
+def finished(path: Path) -> Path:
+    """The trained model's path, its learning curve drawn beside it."""
+    curve = path.with_suffix(".log.svg")
+    table = path.with_suffix(".log.csv")
+    if not curve.exists() and table.exists():
+        log.chart(log.read(table)).save(curve)
+    return path
 
 
 if __name__ == "__main__":

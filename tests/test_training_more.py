@@ -153,7 +153,7 @@ def test_a_plan_that_cannot_be_meant_is_refused_before_anything_runs(tmp_path, t
         ({"no_skip": (2,)}, "--no-skip 2: vit_custom has blocks 0 to 1"),
         ({"heads": 3}, "--heads 3: expected a divisor of the width, 8"),
         ({"model": "vit_costum"}, "did you mean 'vit_custom'"),
-        ({"model": "vit_ti16"}, "--depth: vit_ti16 has fixed sizes"),
+        ({"model": "mixer_s16"}, "--heads: mixer_s16 takes --patch, --width, --depth, --mlp, --tokens-mlp only"),
         ({"model": "bit_custom", "patch": None, "heads": None, "depth": None, "width": 48}, "a multiple of 32"),
         ({"val": "noise"}, "--val noise: no labels"),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,15 @@ CUSTOM = ("vit_custom", "bit_custom", "mixer_custom")
 LARGEST = 224  # the input's side unless told otherwise, and unless the images are smaller
 SMALLEST_RESNET = 32  # the stem divides by four, three stages by four again
 SIZES = {  # which flags give the sizes of which family
-    "vit_custom": ("patch", "width", "depth", "heads", "mlp"),
-    "bit_custom": ("width", "depth", "units"),
-    "mixer_custom": ("patch", "width", "depth", "mlp", "tokens_mlp"),
+    "vit": ("patch", "width", "depth", "heads", "mlp"),
+    "bit": ("width", "depth", "units"),
+    "mixer": ("patch", "width", "depth", "mlp", "tokens_mlp"),
+}
+ALL_SIZES = sorted({name for names in SIZES.values() for name in names})
+_CUSTOM: dict[str, Callable[[int], Spec]] = {  # by the patch's side
+    "vit_custom": lambda patch: ViTSpec(patch, 128, 8, 4, 512),
+    "bit_custom": lambda patch: ResNetSpec((1, 1, 1), 0.5),
+    "mixer_custom": lambda patch: MixerSpec(patch, 128, 8, 64, 512),
 }
 
 
@@ -70,11 +76,13 @@ def spec_of(recipe: Recipe, side: int) -> Spec:
     if recipe.model not in CUSTOM and recipe.model not in SPECS:
         raise unknown("architecture", recipe.model, [*CUSTOM, *SPECS])
     _only_its_own_flags(recipe)
-    spec = _custom(recipe, side) if recipe.model in CUSTOM else SPECS[recipe.model]
+    spec = _sizes(recipe, side)
+    if isinstance(spec, ViTSpec) and spec.distilled:
+        raise BadInput(
+            f"--model {recipe.model}: distillation needs a teacher; train its variant without a second token"
+        )
     if isinstance(spec, ViTSpec) and recipe.pool:
         spec = replace(spec, pool=recipe.pool)
-        if spec.distilled and recipe.pool == "gap":
-            raise BadInput(f"--pool gap: {recipe.model} has a distillation token, and so no pooled variant")
     elif recipe.pool:
         raise BadInput(f"--pool {recipe.pool}: only ViTs have a choice; {recipe.model} is always pooled")
     if isinstance(spec, ViTSpec) and spec.width % spec.heads:
@@ -93,26 +101,30 @@ def blocks(spec: Spec) -> int:
 
 
 def _only_its_own_flags(recipe: Recipe) -> None:
-    own = SIZES.get(recipe.model, ())
-    for name in sorted({name for names in SIZES.values() for name in names}):
+    own = SIZES[recipe.model.partition("_")[0] if recipe.model.startswith(("bit", "mixer")) else "vit"]
+    for name in ALL_SIZES:
         if name not in own and getattr(recipe, name) is not None:
-            takes = f"takes {', '.join('--' + n.replace('_', '-') for n in own)}" if own else "has fixed sizes"
-            raise BadInput(f"--{name.replace('_', '-')}: {recipe.model} {takes}; see vit_custom and its like")
+            takes = ", ".join("--" + n.replace("_", "-") for n in own)
+            raise BadInput(f"--{name.replace('_', '-')}: {recipe.model} takes {takes} only")
 
 
-def _custom(recipe: Recipe, side: int) -> Spec:
-    """Sizes from flags; the defaults suit images of 64 pixels on a small machine."""
-    if recipe.model == "bit_custom":
-        units = recipe.units or _spread(recipe.depth or 3)
-        if not 1 <= len(units) <= 9 or min(units) < 1:
-            raise BadInput(f"--units {' '.join(map(str, units))}: expected one to nine stages of at least one unit")
-        return ResNetSpec(units, (recipe.width or 32) / 64)
-    patch = recipe.patch or max(2, side // 8)
-    width, depth = recipe.width or 128, recipe.depth or 8
-    if recipe.model == "mixer_custom":
-        return MixerSpec(patch, width, depth, recipe.tokens_mlp or max(1, width // 2), recipe.mlp or 4 * width)
-    heads = recipe.heads or next(heads for heads in (4, 3, 2, 1) if width % heads == 0)
-    return ViTSpec(patch, width, depth, heads, recipe.mlp or 4 * width)
+def _sizes(recipe: Recipe, side: int) -> Spec:
+    """Sizes from flags, over those of the name; vit_custom and its like suit 64 pixels on a small machine."""
+    units = recipe.units or (recipe.depth and _spread(recipe.depth))
+    if units and not (1 <= len(units) <= 9 and min(units) >= 1):
+        raise BadInput(f"--units {' '.join(map(str, units))}: expected one to nine stages of at least one unit")
+    base = _CUSTOM[recipe.model](max(2, side // 8)) if recipe.model in CUSTOM else SPECS[recipe.model]
+    if isinstance(base, ResNetSpec):
+        return replace(base, units=units or base.units, width_factor=(recipe.width or base.channels) / 64)
+    width = recipe.width or base.width
+    sizes: dict[str, Any] = {"patch": recipe.patch or base.patch, "width": width, "depth": recipe.depth or base.depth}
+    wider = recipe.mlp or (4 * recipe.width if recipe.width else 0)
+    if isinstance(base, MixerSpec):
+        tokens = recipe.tokens_mlp or (max(1, width // 2) if recipe.width else base.tokens_mlp)
+        return replace(base, **sizes, channels_mlp=wider or base.channels_mlp, tokens_mlp=tokens)
+    heads = recipe.heads or next(heads for heads in (base.heads, 4, 3, 2, 1) if width % heads == 0)
+    pre_logits = width if base.pre_logits else 0
+    return replace(base, **sizes, mlp=wider or base.mlp, heads=heads, pre_logits=pre_logits)
 
 
 def _spread(units: int, stages: int = 3) -> tuple[int, ...]:
@@ -126,8 +138,7 @@ def _given(recipe: Recipe, start: str, classes: int) -> Origin:
     import tf_vitcnn
     from tf_vitcnn import surgery
 
-    flags = sorted({name for names in SIZES.values() for name in names} | {"pool"})
-    given = [name for name in flags if getattr(recipe, name) is not None]
+    given = [name for name in (*ALL_SIZES, "pool") if getattr(recipe, name) is not None]
     if given:
         raise BadInput(f"--{given[0].replace('_', '-')}: the sizes are those of --from {start}")
     subject = tf_vitcnn.load(start, image_size=recipe.image_size, seed=recipe.seed)

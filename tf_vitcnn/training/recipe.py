@@ -22,7 +22,7 @@ class Recipe:
     """The flags of one training run."""
 
     model: str = ""
-    """vit_custom, bit_custom, mixer_custom (sizes from the flags below) or an architecture's name, e.g. vit_ti16"""
+    """vit_custom, bit_custom, mixer_custom or an architecture's name such as vit_ti16; flags change its sizes"""
     data: str = ""
     """labelled training images: folder:DIR, npz:FILE, digits:train or NAME:SPLIT"""
     val: str | None = None
@@ -44,19 +44,19 @@ class Recipe:
     """side of the network's input in pixels; default: the images' own size if they are square and at most 224 (and
     at least 32 for a ResNet, whose stem divides by four), else 224"""
     patch: int | None = None
-    """pixels of a patch's side (vit_custom, mixer_custom)"""
+    """pixels of a patch's side (ViT, Mixer)"""
     width: int | None = None
     """channels of a token, or of a ResNet's stem (64 in the published ones)"""
     depth: int | None = None
-    """blocks (vit_custom, mixer_custom), or units in all, spread over three stages (bit_custom)"""
+    """blocks (ViT, Mixer), or units in all, spread over three stages (BiT)"""
     heads: int | None = None
-    """attention heads (vit_custom)"""
+    """attention heads (ViT)"""
     mlp: int | None = None
     """width of the (channel) MLP; default: four times the width"""
     tokens_mlp: int | None = None
-    """width of the token MLP (mixer_custom); default: half the width"""
+    """width of the token MLP (Mixer); default: half the width"""
     units: tuple[int, ...] | None = None
-    """residual units of each stage (bit_custom), instead of --depth"""
+    """residual units of each stage (BiT), instead of --depth"""
 
     batch: int | None = None
     """images in a step; default 128, fewer where that would leave less than 16 steps to an epoch"""
