@@ -93,6 +93,7 @@ def test_the_page_opens_a_packed_matrix_as_rows():
 
     table = matrix(3)
     spec = marks.heatmap(table, "cka").to_dict()
+    spec["mark"]["aria"] = True  # each cell then tells its values
     drawn = vl_convert.vegalite_to_svg(spec)
     labels = re.findall(r'aria-label="([^"]*)"[^>]*aria-roledescription="rect', drawn)
     cells = {}
