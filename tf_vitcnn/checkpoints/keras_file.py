@@ -152,6 +152,8 @@ def sized(spec: str, model: keras.Model, image_size: Size | None) -> keras.Model
 
 def graph_facts(model: keras.Model) -> dict[str, Any]:
     """Family, pooling, patch size, blocks and lost skips, as far as layers tell; a foreign model's are unknown."""
+    from tf_vitcnn import surgery
+
     names = list(model.output)
     if not all(taps.parse(tap) for tap in names):
         return {"family": "foreign", "pool": None, "patch_size": None, "depth": _additions(model), "no_skip": []}
@@ -162,10 +164,10 @@ def graph_facts(model: keras.Model) -> dict[str, Any]:
     patch = None
     if "stem/embed" in names:
         patch = int(model.input.shape[1]) // int(model.output["stem/embed"].shape[1])
-    own_cls = "stem/tokens" in names and any(w.name == "cls" for w in model.get_layer("stem.tokens").weights)
+    tokens = surgery.layout(model, "stem/tokens") if "stem/tokens" in names else None
     return {
         "family": _family(model, names, kinds),
-        "pool": "cls" if own_cls else "gap",
+        "pool": "cls" if tokens and tokens.extra else "gap",
         "patch_size": patch,
         "depth": len(encoder),
         "no_skip": lost,
