@@ -29,7 +29,7 @@ def plain(images: np.ndarray, labels: np.ndarray) -> tuple[keras.Model, tf.data.
     taps = models.build(models.ViTSpec(8, 192, 12, 3, 768), image_size=SIDE, classes=CLASSES)
     net = keras.Model(taps.input, taps.output["head/logits"])
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)
-    net.compile(keras.optimizers.AdamW(1e-3, weight_decay=0.05, global_clipnorm=1.0), loss, ["accuracy"])
+    net.compile(keras.optimizers.AdamW(1e-3, weight_decay=0.05, global_clipnorm=1.0), loss=loss, metrics=["accuracy"])
     inputs = (images.astype(np.float32) - 127.5) / 127.5
     targets = np.eye(CLASSES, dtype=np.float32)[labels]
     return net, tf.data.Dataset.from_tensor_slices((inputs, targets)).batch(BATCH).repeat()

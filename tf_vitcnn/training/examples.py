@@ -93,7 +93,8 @@ class Examples:
         # cropping is done with resizing: what is kept is the network's field of view
         self._values = Preprocessing(self.size, values=to_input.values)
         self.held = len(indices) * self.size[0] * self.size[1] * 3 <= memory
-        self._images: Any = tf.constant(self._read_all()) if self.held else None
+        with tf.device("/cpu:0"):  # where tf.data runs
+            self._images: Any = tf.constant(self._read_all()) if self.held else None
 
     def __len__(self) -> int:
         """How many images."""

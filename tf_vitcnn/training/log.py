@@ -53,14 +53,14 @@ def chart(log: pd.DataFrame) -> altair.VConcatChart:
     x = alt.X("epoch:Q", title="epoch")
     accuracy = (
         alt.Chart(long)
-        .mark_line()
+        .mark_line(point=len(log) < 10)
         .encode(
             x=x,
             y=alt.Y("accuracy:Q", title="accuracy", scale=alt.Scale(domain=[0, 1])),
             color=alt.Color("images:N", title=None),
         )
     )
-    loss = alt.Chart(log).mark_line(color="black").encode(x=x, y=alt.Y("loss:Q", title="loss"))
+    loss = alt.Chart(log).mark_line(color="black", point=len(log) < 10).encode(x=x, y=alt.Y("loss:Q", title="loss"))
     return alt.vconcat(accuracy.properties(height=200), loss.properties(height=100)).properties(
         title=json.dumps(log.attrs.get("sidecar", {}).get("model", "training"))[1:-1]
     )
