@@ -229,6 +229,12 @@ def test_a_mismatch_lists_both_sides(tmp_path):
         assert "head/bias has (8,), expected (7,)" in line
 
 
+def test_a_huge_number_in_a_name_is_no_deep_network(tmp_path):
+    for toy, name in (("vit", "Transformer/encoderblock_999999999/x"), ("bit", "resnet/block1/unit99999999/x")):
+        arrays = released(toy) | {name: np.zeros(3, np.float32)}
+        assert "missing" in refused(f"{toy}@{save(tmp_path / 'x.npz', arrays)}")
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_nan_is_refused(bad, tmp_path):
     arrays = released("vit")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 
 from tf_vitcnn.checkpoints.arrays import Array
-from tf_vitcnn.checkpoints.found import Found, renamed, shape_of
+from tf_vitcnn.checkpoints.found import Found, numbered, renamed, shape_of
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.models.specs import ResNetSpec
 
@@ -29,8 +29,8 @@ def read(source: str, arrays: Mapping[str, Array]) -> Found:
     width = shape_of(source, arrays, ROOT, 4, str)[-1]
     if width % 32:
         raise BadInput(f"{source}: {ROOT} makes {width} channels; expected a multiple of 32, the groups of its norms")
-    stages = 1 + max((int(m[1]) for name in arrays if (m := re.match(r"resnet/block(\d+)/", name))), default=-1)
-    units = tuple(_units(arrays, stage) for stage in range(1, stages))
+    stages = range(1, 1 + max(0, numbered(arrays, r"resnet/block(\d+)/")))
+    units = tuple(max(0, numbered(arrays, rf"resnet/block{stage}/unit(\d+)/")) for stage in stages)
     head = arrays.get(f"{HEAD}/kernel") or arrays.get(f"{HEAD}/bias")
     if head is not None and head.shape[:2] == (1, 1):
         # a convolution over one pixel is a dense layer
@@ -60,8 +60,3 @@ def _released(name: str) -> str:
     if match := re.search(r"(?:^|/)((?:root_block|block\d+/unit\d+|head/conv2d|group_norm)(?:_\d+)?/.*)", name):
         name = f"resnet/{match[1]}"
     return re.sub(r"(?<=/)(standardized_conv2d|group_norm|conv2d)_\d+(?=/)", r"\1", name)
-
-
-def _units(arrays: Mapping[str, Array], stage: int) -> int:
-    found = [int(m[1]) for name in arrays if (m := re.match(rf"resnet/block{stage}/unit(\d+)/", name))]
-    return max(found, default=0)

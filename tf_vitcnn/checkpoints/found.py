@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tf_vitcnn.checkpoints.arrays import Array
@@ -23,10 +24,11 @@ class Found:
     spelled: Callable[[str], str] = field(default=str)  # a released name as this file would write it
 
 
-def numbered(names: Iterable[str], prefix: str) -> int:
-    """How many blocks `prefix0`, `prefix1`, ... the names count."""
-    found = {name[len(prefix) :].split("/")[0] for name in names if name.startswith(prefix)}
-    return 1 + max((int(number) for number in found if number.isdigit()), default=-1)
+def numbered(names: Collection[str], pattern: str) -> int:
+    """How many blocks (units, stages) the names count, the pattern's group being the number; from 0 or from 1 alike."""
+    found = [int(match[1]) for name in names if (match := re.match(pattern, name))]
+    # no more than there are names: a name with a huge number is no reason to expect as many blocks
+    return min(max(found, default=-1), len(names))
 
 
 def shape_of(

@@ -45,7 +45,7 @@ def read(source: str, arrays: Mapping[str, Array]) -> Found:
     if isqrt(tokens) ** 2 != tokens:
         raise BadInput(f"{source}: mixes {tokens} tokens; expected a square grid")
     side = isqrt(tokens) * patch
-    spec = MixerSpec(patch, width, numbered(arrays, "MixerBlock_"), tokens_mlp, channels_mlp)
+    spec = MixerSpec(patch, width, 1 + numbered(arrays, r"MixerBlock_(\d+)/"), tokens_mlp, channels_mlp)
     return Found(source, "mixer", arrays, spec, head.shape[-1] if head else 0, (side, side))
 
 

@@ -20,6 +20,7 @@ from tf_vitcnn.models.specs import ResNetSpec, Spec
 
 GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 VALUE = "VARIABLE_VALUE"
+NAMELESS = ("", "Variable")  # the name of a variable that was given none
 
 
 class Variable(NamedTuple):
@@ -72,7 +73,12 @@ def variables(folder: Path) -> list[Variable]:
     for path, name, key in keys:
         if key not in types or not types[key].is_floating:
             continue  # counters and seeds
-        array = Array(name, tuple(shapes[key]), np.dtype(types[key].as_numpy_dtype), _reading(folder, reader, key))
+        array = Array(
+            name if name not in NAMELESS else path,
+            tuple(shapes[key]),
+            np.dtype(types[key].as_numpy_dtype),
+            _reading(folder, reader, key),
+        )
         found.append(Variable(path, name, array))
     if not found:
         raise BadInput(f"{folder}: a SavedModel without variables; expected a network's weights")

@@ -112,7 +112,7 @@ def _spec(source: str, arrays: Mapping[str, Array], spelled: Callable[[str], str
         return shape_of(source, arrays, key, rank, spelled)
 
     patch, _, _, width = shape("embedding/kernel", 4)
-    depth = numbered(arrays, BLOCK)
+    depth = 1 + numbered(arrays, rf"{BLOCK}(\d+)/")
     heads = shape(f"{BLOCK}0/MultiHeadDotProductAttention_1/query/kernel", 3)[1]
     mlp = shape(f"{BLOCK}0/MlpBlock_3/Dense_0/kernel", 2)[1]
     return ViTSpec(
@@ -134,12 +134,6 @@ def _stem(arrays: Mapping[str, Array]) -> HybridStem | None:
     root = arrays.get("conv_root/kernel")
     if root is None:
         return None
-    stages = range(1, 1 + numbered_stages(arrays))
-    units = tuple(numbered(arrays, f"block{stage}/unit") - 1 for stage in stages)  # units count from 1
+    stages = range(1, 1 + max(0, numbered(arrays, r"block(\d+)/unit")))
+    units = tuple(max(0, numbered(arrays, rf"block{stage}/unit(\d+)/")) for stage in stages)
     return HybridStem(units, root.shape[-1] // 64)
-
-
-def numbered_stages(arrays: Mapping[str, Array]) -> int:
-    """How many stages `block1/`, `block2/`, ... there are."""
-    found = [int(match[1]) for name in arrays if (match := re.match(r"block(\d+)/unit", name))]
-    return max(found, default=0)
