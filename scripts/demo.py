@@ -22,7 +22,7 @@ from tf_vitcnn.training import fit
 from tf_vitcnn.training.recipe import Recipe
 
 SIDE = 32  # pixels: 8 x 8 tokens of 4 pixels, and room for a ResNet's strides
-VIT = {"model": "vit_custom", "image_size": SIDE, "patch": 4, "width": 64, "depth": 6, "heads": 4}
+VIT = {"model": "vit_custom", "image_size": SIDE, "patch": 4, "width": 64, "depth": 6, "heads": 8}
 BIT = {"model": "bit_custom", "image_size": SIDE, "width": 32, "units": (1, 1, 1, 1)}
 MODELS: dict[str, dict[str, Any]] = {
     "vit": {**VIT, "pool": "cls", "epochs": 20},
