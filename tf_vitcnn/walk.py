@@ -21,7 +21,7 @@ from tf_vitcnn.errors import BadInput
 from tf_vitcnn.stats import hsic
 from tf_vitcnn.subject import Subject
 
-PIVOT = 32  # images whose mean is subtracted from all: enough to take a common offset away
+PIVOT = 16  # images whose mean is subtracted from all: enough to take a common offset away
 TOGETHER = 64  # representations whose Grams are centred in one call, and stacked in one block
 
 
