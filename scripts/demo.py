@@ -22,12 +22,12 @@ from tf_vitcnn.training import fit
 from tf_vitcnn.training.recipe import Recipe
 
 SIDE = 32  # pixels: 8 x 8 tokens of 4 pixels, and room for a ResNet's strides
-VIT = {"model": "vit_custom", "image_size": SIDE, "patch": 4, "width": 64, "depth": 6, "heads": 8}
+VIT = {"model": "vit_custom", "image_size": SIDE, "patch": 4, "width": 64, "depth": 4, "heads": 8}
 BIT = {"model": "bit_custom", "image_size": SIDE, "width": 32, "units": (1, 1, 1, 1)}
 MODELS: dict[str, dict[str, Any]] = {
-    "vit": {**VIT, "pool": "cls", "epochs": 20},
-    "vit_gap": {**VIT, "pool": "gap", "epochs": 20, "rate": 0.001},
-    "resnet": {**BIT, "epochs": 12},
+    "vit": {**VIT, "pool": "cls", "epochs": 8},
+    "vit_gap": {**VIT, "pool": "gap", "epochs": 8, "rate": 0.001},
+    "resnet": {**BIT, "epochs": 5},
     # the same architectures before training: what they give for free stands beside the verdicts
     "vit_random": {**VIT, "pool": "cls", "epochs": 0},
     "resnet_random": {**BIT, "epochs": 0},
