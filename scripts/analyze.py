@@ -9,9 +9,10 @@ from typing import Any
 
 from etils import epath
 
-from tf_vitcnn import analyses, cli, quiet, table
+from tf_vitcnn import analyses, cli, table
 from tf_vitcnn.analyses.base import Analysis
 from tf_vitcnn.errors import BadInput
+from tf_vitcnn.start import start_tensorflow
 
 PROG = "analyze.py"
 
@@ -97,7 +98,7 @@ def with_fields(kinds: list[type[Analysis]]) -> type:
 
 def analyze(chosen: tuple[Analysis, ...], flags: Any) -> int:
     """Computes what is not there yet and writes it."""
-    quiet.start_tensorflow()
+    start_tensorflow()
     from tf_vitcnn.drive import tables
     from tf_vitcnn.resume import Lock
     from tf_vitcnn.session import Request, Session

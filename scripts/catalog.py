@@ -9,9 +9,10 @@ from typing import Annotated
 
 import tyro
 
-from tf_vitcnn import cli, quiet
+from tf_vitcnn import cli
 from tf_vitcnn.checkpoints import catalog
 from tf_vitcnn.models.specs import SPECS, family_of
+from tf_vitcnn.start import start_tensorflow
 
 
 def main(model: Annotated[str | None, tyro.conf.Positional] = None, image_size: int | None = None) -> None:
@@ -54,7 +55,7 @@ def _one(model: str, image_size: int | None) -> None:
         print(f"{entry.model}@{entry.variant}  {entry.parameters:,} parameters  {entry.source}")
     if model in SPECS:
         print(f"family {family_of(SPECS[model])}")
-    quiet.start_tensorflow()
+    start_tensorflow()
     lines, parameters, size = taps_of(model, image_size)
     print(f"{len(lines)} taps, {parameters:,} parameters, {size[0]} x {size[1]} pixels\n")
     _print([(str(depth), tap, shape) for depth, (tap, shape) in enumerate(lines)])

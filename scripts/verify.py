@@ -9,7 +9,8 @@ from typing import Annotated
 
 import tyro
 
-from tf_vitcnn import cli, quiet
+from tf_vitcnn import cli
+from tf_vitcnn.start import start_tensorflow
 
 
 def main(spec: Annotated[str, tyro.conf.Positional], images: int = 4, seed: int = 0) -> int:
@@ -24,7 +25,7 @@ def main(spec: Annotated[str, tyro.conf.Positional], images: int = 4, seed: int 
     from tf_vitcnn.checkpoints.verify import verify
 
     resolved(spec)  # what cannot be found is refused before TensorFlow loads
-    quiet.start_tensorflow()
+    start_tensorflow()
     report = verify(spec, images, seed)
     print("\n".join(report.lines))
     if report.agrees is not None:

@@ -33,7 +33,7 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     """Loads the module behind a public name on first use."""
     if name in ("load", "run", "stats", "surgery"):
-        from tf_vitcnn.quiet import start_tensorflow
+        from tf_vitcnn.start import start_tensorflow
 
         start_tensorflow()
     if name in ("stats", "surgery"):

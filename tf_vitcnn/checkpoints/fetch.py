@@ -17,8 +17,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from tf_vitcnn import quiet
 from tf_vitcnn.errors import BadInput
+from tf_vitcnn.start import start_tensorflow, stderr_closed
 
 TIMEOUT = 30  # seconds without a byte
 CHUNK = 1 << 20
@@ -81,9 +81,9 @@ def _hub(handle: str) -> Path:
     if kept.is_dir() and any(kept.iterdir()):
         return kept
     try:
-        quiet.start_tensorflow()
+        start_tensorflow()
         # what its import says (of pkg_resources, tf_keras, missing drivers) is nothing that our user can change
-        with warnings.catch_warnings(), quiet.stderr_closed():
+        with warnings.catch_warnings(), stderr_closed():
             warnings.simplefilter("ignore")
             import tensorflow_hub
     except Exception as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.quiet import start_tensorflow
+from tf_vitcnn.start import start_tensorflow
 from tf_vitcnn.training import card, log, resume
 from tf_vitcnn.training.recipe import Recipe
 

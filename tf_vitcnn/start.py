@@ -1,4 +1,4 @@
-"""TensorFlow without its start-up messages: they speak to its developers, not to our user."""
+"""How TensorFlow starts: in silence, and with an allocator that keeps its memory."""
 
 import contextlib
 import os
@@ -21,8 +21,21 @@ def stderr_closed() -> Iterator[None]:
             os.close(kept)
 
 
+def keep_memory() -> None:
+    """Lets TensorFlow keep and reuse what it frees, as it does on every device but CPUs.
+
+    By default each tensor above 32 MB is mapped anew by each operation, and its pages are cleared one fault at a time:
+    half the time of a training step. Read when the first tensor is made; a user's own setting stays.
+    """
+    os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")
+    # TensorFlow's default limit of 64 GB is too small for a TPU's host; the machine's own memory is the limit here
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
+    os.environ.setdefault("TF_CPU_BFC_MEM_LIMIT_IN_MB", str(2 * machine))
+
+
 def start_tensorflow() -> None:
-    """Imports TensorFlow and looks for its devices, once, in silence."""
+    """Imports TensorFlow and looks for its devices, once, without the messages that speak to its developers."""
+    keep_memory()
     if "tensorflow" in sys.modules:
         return
     with stderr_closed():
