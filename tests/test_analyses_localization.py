@@ -7,7 +7,7 @@ from tests import synthetic
 from tf_vitcnn import analyses
 from tf_vitcnn.analyses.base import Run
 from tf_vitcnn.analyses.localization import Localization, _cutter, own_to_best
-from tf_vitcnn.claims import Result
+from tf_vitcnn.claims import Result, Untested
 from tf_vitcnn.data.images import Preprocessing
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.runner import run
@@ -127,6 +127,14 @@ def test_claims():
     assert gap(result(centre, pool="gap"), result(near)).holds
     assert not edges(result(centre)).holds
     assert edges(result(grid_table(lambda r, c: (r, 3 - c)))).holds  # an edge token's mirror image is an edge patch
+
+
+def test_claims_say_nothing_of_a_grid_with_one_position():
+    near, single = grid_table(lambda r, c: (r, c)), grid_table(lambda r, c: (r, c), side=1)
+    localized, edges, gap = Localization.claims
+    for outcome in (localized(result(near), result(single, "bit")), gap(result(single, pool="gap"), result(near))):
+        assert outcome == Untested("the last grid of m has a single position")
+    assert edges(result(single)) == Untested("the grid has no interior patches")
 
 
 def test_chart(table):

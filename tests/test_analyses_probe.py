@@ -294,6 +294,14 @@ def test_claims():
     assert "bigger-vit-better-middle" not in verdicts(less, res)
 
 
+def test_locations_of_a_grid_with_one_are_not_judged():
+    same = {"gap": [0.2, 0.3, 0.5, 0.78], "mean_token": [0.2, 0.3, 0.5, 0.78]}
+    small = curve("r", "bit", same, image_size=[32, 32])
+    small.sidecar["subjects"][0]["taps"] = synthetic.bit_taps()
+    (verdict,) = [v for v in judge([small], probe.Probe.claims) if v.claim.id == "resnet-locations-good-late"]
+    assert verdict.word == "untested" and "one location" in verdict.note
+
+
 def test_charts(table):
     assert "layer" in analyses.chart(table, "probe").to_dict()
     maps = probe.Probe.drawings[1]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from tf_vitcnn import taps
 from tf_vitcnn.table import Sidecar
 
 Where = Mapping[str, Any]  # sidecar field -> value, tuple of alternatives, or predicate
@@ -102,6 +103,15 @@ class Need:
         for result in found:
             groups.setdefault(self.group(result), []).append(result)
         return list(groups.values())
+
+
+def grid(layer: str, subject: Mapping[str, Any]) -> tuple[int, int]:
+    """Rows and columns of positions of a ResNet's or ViT's layer, from its name and the model's record."""
+    height, width = subject["image_size"]
+    stage = taps.stage_of(layer)
+    if stage is not None:  # stem and pooling halve twice, each later stage once more
+        return -(-height // 2 ** (stage + 1)), -(-width // 2 ** (stage + 1))
+    return height // subject["patch_size"], width // subject["patch_size"]
 
 
 def together(*results: Any) -> bool:

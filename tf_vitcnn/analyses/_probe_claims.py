@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tf_vitcnn import taps
 from tf_vitcnn.claims import (
     CLS_VIT,
     GAP_VIT,
@@ -18,6 +19,7 @@ from tf_vitcnn.claims import (
     claim,
     same_architecture,
 )
+from tf_vitcnn.evidence import grid
 from tf_vitcnn.stats.interval import Z
 
 
@@ -79,6 +81,10 @@ def cls_model_tokens_poor(cls: Result, gap: Result) -> Outcome:
 )
 def resnet_locations_good_late(resnet: Result) -> Outcome:
     """Share of the pooled accuracy that single locations reach, late and early."""
+    maps = [tap for tap in resnet.subject.get("taps") or () if taps.stage_of(tap)]
+    if maps and grid(maps[-1], resnet.subject) == (1, 1):
+        # every layer is pooled to the last grid
+        return Untested("the ResNet's last grid has one location, which is the mean as well")
     late, early = (
         ratio(accuracy(resnet, layer, "mean_token"), accuracy(resnet, layer, "gap"))
         for layer in (layer_at(resnet, 1), layer_at(resnet, 0.25))

@@ -13,6 +13,7 @@ import pandas as pd
 
 from tf_vitcnn import taps
 from tf_vitcnn.claims import RESNET, VIT, Need, Outcome, Result, Untested, above, below, claim, flat
+from tf_vitcnn.evidence import grid
 
 POST = ("resid/mid", "resid/post")
 
@@ -20,15 +21,6 @@ POST = ("resid/mid", "resid/post")
 def map_of(table: pd.DataFrame, layer: str) -> np.ndarray:
     """The shares of a layer's map, [rows, cols] of cells."""
     return table[table.layer == layer].pivot(index="row", columns="col", values="gradient").to_numpy()
-
-
-def grid(layer: str, subject: dict) -> tuple[int, int]:
-    """Rows and columns of positions of a layer, from its name and the model's record."""
-    height, width = subject["image_size"]
-    stage = taps.stage_of(layer)
-    if stage is not None:  # stem and pooling halve twice, each later stage once more
-        return -(-height // 2 ** (stage + 1)), -(-width // 2 ** (stage + 1))
-    return height // subject["patch_size"], width // subject["patch_size"]
 
 
 def centre(layer: str, subject: dict) -> tuple[float, float]:
