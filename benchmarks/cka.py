@@ -16,6 +16,7 @@ from tf_vitcnn import taps as names_of
 from tf_vitcnn.analyses.base import Picked, Run
 from tf_vitcnn.analyses.cka import CKA
 from tf_vitcnn.data.sources import batches, open_source
+from tf_vitcnn.gram_sums import GramSums
 from tf_vitcnn.surgery import segments
 
 
@@ -54,15 +55,15 @@ def cka(subject, source, indices, precision, gigabytes):
     n = len(indices)
     bound = Run((subject,), (tuple(names_of.default(subject.taps)),), images=n, batch=n)
     replicas = devices.Replicas(devices.strategy("cpu"))
-    plan = memory.grams(analysis, bound, memory.limit(gigabytes), 1)
-    gram = walk.GramWalk(analysis, bound, replicas, plan.segment.get)
+    plan = memory.grams([analysis], [bound], memory.limit(gigabytes), 1)
+    gram = walk.GramWalk([GramSums(analysis, bound, replicas)], replicas, plan.segment.get)
     gram.prepare([next(iter(batches(source, indices[:32], (subject.preprocessing,), 32)))[0][0]])
     positions = feed.minibatch_chunks(1, n, plan.micro, 1)
     picked = Picked(indices, np.zeros(n, np.int32))
 
     def run():
         chunks = [f.batch for f in feed.feed(source, picked, positions, [subject.preprocessing], replicas)]
-        gram.step(chunks, tf.constant(0), tf.constant(1.0))
+        gram.step(chunks, [tf.constant(0)], [tf.constant(1.0)])
 
     return run, plan
 

@@ -217,20 +217,34 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_bytes(tmp_path):
         assert sorted(p.name for p in (out / "cka").iterdir()) == ["vit_ti16.csv", "vit_ti16.json"]
 
 
+def test_grams_of_a_tap_equal_numpy_on_its_centred_features(vit):
+    from tf_vitcnn import walk
+
+    images = np.random.default_rng(0).normal(size=(22, 32, 32, 3)).astype("float32")
+    names = ["stem/embed", "block01/attn/q", "block11/resid/post"]
+    found = dict(walk.grams(vit, images, names, micro=8))
+    for name, value in vit.expose(names)(images).items():
+        x = np.asarray(value, np.float64).reshape(22, -1)
+        x -= x.mean(axis=0)
+        np.testing.assert_allclose(found[name], x @ x.T, atol=1e-5 * np.square(x).sum(axis=1).max())
+    assert list(found) == names
+
+
 def test_every_segment_is_traced_once(vit):
     from tf_vitcnn import devices, feed, walk
     from tf_vitcnn.analyses.base import Picked, Run
     from tf_vitcnn.analyses.cka import CKA as Analysis
     from tf_vitcnn.data.sources import batches, open_source
+    from tf_vitcnn.gram_sums import GramSums
 
     source, replicas = open_source("noise"), devices.Replicas(devices.strategy("cpu"))
     chosen = tuple(n for n in vit.taps if n.startswith("block00/resid"))
     bound = Run((vit,), (chosen,), images=20, batch=10)
-    gram = walk.GramWalk(Analysis(repeats=1), bound, replicas)
+    gram = walk.GramWalk([GramSums(Analysis(repeats=1), bound, replicas)], replicas)
     indices = np.arange(20)
     gram.prepare([next(iter(batches(source, indices[:4], (vit.preprocessing,), 4)))[0][0]])
     positions = feed.minibatch_chunks(2, 10, 4, 1)
     fed = feed.feed(source, Picked(indices, indices * 0), positions, [vit.preprocessing], replicas)
     for _ in range(2):
-        gram.step([next(fed).batch for _ in range(3)], tf.constant(0), tf.constant(1.0))
+        gram.step([next(fed).batch for _ in range(3)], [tf.constant(0)], [tf.constant(1.0)])
     assert [part.step.experimental_get_tracing_count() for part in gram.chain] == [1] * len(gram.chain)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ import tensorflow as tf
 from etils import epath
 
 from tf_vitcnn import feed, memory, walk
-from tf_vitcnn.analyses.base import GROUPS, Analysis, PerImage, PerMinibatch, Picked, Run, Stage
+from tf_vitcnn.analyses.base import Analysis, PerImage, PerMinibatch, Picked, Run, Stage
 from tf_vitcnn.data.sources import batches, draw, draw_good, naming_corrupt
 from tf_vitcnn.errors import BadInput
+from tf_vitcnn.gram_sums import GramSums
 from tf_vitcnn.progress import Progress
 from tf_vitcnn.resume import Checkpoint, Progressed, merged
 from tf_vitcnn.session import Session
@@ -154,46 +156,53 @@ class Drive:
         return state
 
     def grams(self, group: Sequence[int], saved: Checkpoint) -> Iterator[pd.DataFrame]:
-        """The table of one Gram analysis: sums of whole minibatches, one per replica and step."""
-        analysis, bound = self.request.analyses[group[0]], self.session.runs[group[0]]
-        assert isinstance(analysis, PerMinibatch)
-        each = bound.images // bound.batch
+        """The tables of Gram analyses that share their pass: sums of whole minibatches, one per replica and step."""
+        jobs = [a for a in (self.request.analyses[i] for i in group) if isinstance(a, PerMinibatch)]
+        runs = [self.session.runs[i] for i in group]
+        bound, count = runs[0], self.replicas.count
+        each = bound.images // bound.batch  # minibatches in a draw
         if dropped := bound.images - each * bound.batch:
             self.session.note(f"{dropped} of {bound.images} images left out: no whole minibatch of {bound.batch}")
-
-        drawn = [
-            self._draw("data", bound.images, bound.seed + r)[: each * bound.batch] for r in range(analysis.draws())
-        ]
+        draws = range(max(job.draws() for job in jobs))
+        drawn = [self._draw("data", bound.images, bound.seed + r)[: each * bound.batch] for r in draws]
         picked = Picked(np.concatenate(drawn), np.zeros(each * bound.batch * len(drawn), np.int32))
-        plan = memory.grams(analysis, bound, self.session.budget, self.replicas.local)
+        plan = memory.grams(jobs, runs, self.session.budget, self.replicas.local)
         state = self._resumed(saved, plan)
-        count = self.replicas.count
         positions = feed.minibatch_chunks(each * len(drawn), bound.batch, state.micro, count)
         preprocessings = [subject.preprocessing for subject in self.session.subjects]
+        source, jit = self.session.sources["data"], self.request.jit
         with self.replicas.strategy.scope():
-            gram = walk.GramWalk(analysis, bound, self.replicas, plan.segment.get, self.request.jit)
-            gram.prepare(_first_images(self.session.sources["data"], picked, preprocessings, walk.PIVOT))
-        steps, chunks = positions.shape[:2]
-        fed = feed.feed(self.session.sources["data"], picked, positions[state.step :], preprocessings, self.replicas)
+            sums = [GramSums(job, run, self.replicas, jit) for job, run in zip(jobs, runs, strict=True)]
+            gram = walk.GramWalk(sums, self.replicas, plan.segment.get, jit)
+            gram.prepare(_first_images(source, picked, preprocessings, walk.PIVOT))
+        fed = feed.feed(source, picked, positions[state.step :], preprocessings, self.replicas)
         progress = Progress(len(picked.indices), state.step * bound.batch * count, self.request.quiet)
-        tick = bound.batch * count / gram.stages
-        for step in range(state.step, steps):
-            micro = [batch for batch, _ in (next(fed) for _ in range(chunks))]
+        for step in range(state.step, len(positions)):
             numbers = step * count + np.arange(count)
-            groups = numbers // each if analysis.draws() > 1 else numbers
-            present = numbers < each * len(drawn)
-            sums = gram.step(
-                micro,
-                self._spread((groups % max(GROUPS, analysis.draws())).astype(np.int32)),
-                self._spread(present.astype(np.float32)),
-                lambda stage: progress.add(tick, stage),
-            )
-            del micro
-            state.totals = merged(state.totals, sums)
+            active = [s for s in sums if numbers[0] < each * s.analysis.draws()]
+            if active != gram.jobs:  # some wanted fewer draws: the others go on without their taps
+                with self.replicas.strategy.scope():
+                    gram = walk.GramWalk(active, self.replicas, plan.segment.get, jit)
+            chunks = [batch for batch, _ in (next(fed) for _ in range(positions.shape[1]))]
+            tick = partial(progress.add, bound.batch * count / gram.stages)
+            added = gram.step(chunks, *self._places(active, numbers, each), tick)
+            del chunks
+            state.totals = merged(state.totals, added)
             state.step += 1
             saved.save(state)
         progress.close()
-        yield analysis.table(state.totals, {}, bound)
+        for job, run in zip(jobs, runs, strict=True):
+            yield job.table(_of(state.totals, job.name), {}, run)
+
+    def _places(self, active: Sequence[GramSums], numbers: np.ndarray, each: int) -> tuple[list[Any], list[Any]]:
+        """For each analysis the group of the replicas' minibatches, by draw if there are several, and its weight."""
+        groups, present = [], []
+        for sums in active:
+            draws = sums.analysis.draws()
+            group = (numbers // each if draws > 1 else numbers) % sums.groups
+            groups.append(self._spread(group.astype(np.int32)))
+            present.append(self._spread((numbers < each * draws).astype(np.float32)))
+        return groups, present
 
     def _spread(self, values: np.ndarray) -> Any:
         mine = values[self.replicas.first : self.replicas.first + self.replicas.local]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import resource
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from tf_vitcnn import surgery
 from tf_vitcnn.analyses.base import PerImage, PerMinibatch, Run
 from tf_vitcnn.errors import BadInput
+from tf_vitcnn.stats.folded import TOGETHER
 from tf_vitcnn.subject import Subject
 from tf_vitcnn.surgery.segments import nbytes
 
@@ -64,36 +66,32 @@ def per_image(run: Run, names: Sequence[str], budget: float, analysis: PerImage 
     return Plan(micro, {}, RUNTIME + weights + 2 * micro * each + (analysis.held(run) if analysis else 0))
 
 
-def grams(analysis: PerMinibatch, run: Run, budget: float, replicas: int) -> Plan:
+def grams(analyses: Sequence[PerMinibatch], runs: Sequence[Run], budget: float, replicas: int) -> Plan:
     """Micro-batch and segment budgets of a Gram walk; refused when the smallest possible peak is too large."""
-    rows, columns = analysis.views(run)
-    views = [*rows, *columns]
-    n = run.batch
-    folded = hsic_bytes(n) * len(analysis.centrings())
-    # the stack, its blocks while they are joined, and the Grams of one call with their temporaries
-    stack = folded * sum(len(v.keys) for v in views) * 1.15
-    together = min(64, max(len(v.keys) for v in views))
-    fixed = RUNTIME + TRANSIENT + _weights(run) + replicas * (stack + 5 * together * n * n * 4)
-    images = n * sum(math.prod(s.model.input_shape[1:]) * 4 for s in run.subjects) * 2
-    left = (budget - fixed - replicas * images) / (n * replicas)
-    least, held, widest = 0.0, {}, 1.0
+    run = runs[0]
+    reads = [_read(analyses, runs, side) for side in range(len(run.subjects))]
+    n, fixed = run.batch, _fixed(analyses, runs, replicas)
+    left = (budget - fixed(n)) / (n * replicas)
+    least, held, widest, step = 0.0, {}, 1.0, 1.0
     for side, subject in enumerate(run.subjects):
-        names = [t for t in subject.taps if any(v.side == side and v.tap == t for v in views)]
-        if not names:
+        if not reads[side]:
             continue
-        least = max(least, _widest(subject, names, 0.0))
+        least = max(least, _widest(subject, reads[side], 0.0))
         # a block or so at a time; finer cuts only where memory asks for them
-        held[side] = None if _widest(subject, names, None) <= left else max(left, 0.0) / JOINED
-        widest = max(widest, _widest(subject, names, held[side]))
+        most = JOINED * max(reads[side].values())
+        held[side] = None if _widest(subject, reads[side], None) <= left else max(left, 0.0) / most
+        widest = max(widest, _widest(subject, reads[side], held[side]))
+        # of all taps: analyses round alike whether they share their pass or not
+        step = max(step, _widest(subject, Counter(subject.taps), None))
     if least > left:
-        fits = _largest(n, lambda m: _needs(analysis, run, m, replicas, least, budget))
+        fits = _largest(n, lambda m: fixed(m) + replicas * m * least <= budget)
         advice = f"the largest minibatch that fits is {fits}: pass --batch {fits}, or more --memory"
         raise BadInput(
-            f"minibatches of {n} images need {(fixed + replicas * (images + n * least)) / GB:.1f} GB, and "
+            f"minibatches of {n} images need {(fixed(n) + replicas * n * least) / GB:.1f} GB, and "
             f"{budget / GB:.1f} GB are allowed; {advice if fits else 'no minibatch fits: pass more --memory'}"
         )
-    micro = int(min(n, max(1, min(64, TRANSIENT / widest))))
-    return Plan(micro, held, fixed + replicas * (images + n * widest))
+    micro = int(min(n, max(1, min(64, TRANSIENT / step))))
+    return Plan(micro, held, fixed(n) + replicas * n * widest)
 
 
 def hsic_bytes(n: int) -> float:
@@ -102,17 +100,38 @@ def hsic_bytes(n: int) -> float:
     return 4.0 * (2 * half * half + 2 * half)
 
 
-def _needs(analysis: PerMinibatch, run: Run, n: int, replicas: int, least: float, budget: float) -> bool:
-    rows, columns = analysis.views(run)
-    keys = sum(len(v.keys) for v in [*rows, *columns])
-    together = min(64, max(len(v.keys) for v in [*rows, *columns]))
-    image = sum(math.prod(s.model.input_shape[1:]) * 4 for s in run.subjects) * 2
-    stack = hsic_bytes(n) * len(analysis.centrings()) * keys * 1.15 + 5 * together * n * n * 4
-    return RUNTIME + TRANSIENT + _weights(run) + replicas * (stack + n * (image + least)) <= budget
+def _fixed(analyses: Sequence[PerMinibatch], runs: Sequence[Run], replicas: int) -> Callable[[int], float]:
+    """What minibatches of n images take beside their taps, as a function of n."""
+    run, counts = runs[0], [_keys(a, bound) for a, bound in zip(analyses, runs, strict=True)]
+    folded = sum(sum(keys) * len(a.centrings()) for a, keys in zip(analyses, counts, strict=True))
+    together = min(TOGETHER, max(max(keys) for keys in counts))
+    image = 2 * sum(math.prod(s.model.input_shape[1:]) * 4 for s in run.subjects)
+
+    def taken(n: int) -> float:
+        # the stack, its blocks while they are joined, and the Grams of one call with their temporaries
+        stack = hsic_bytes(n) * folded * 1.15 + 5 * together * n * n * 4
+        return RUNTIME + TRANSIENT + _weights(run) + replicas * (stack + n * image)
+
+    return taken
 
 
-def _widest(subject: Subject, names: Sequence[str], budget: float | None) -> float:
-    return JOINED * max(s.bytes_per_image for s in surgery.segments(subject.model, names, budget))
+def _read(analyses: Sequence[PerMinibatch], runs: Sequence[Run], side: int) -> Counter[str]:
+    """How many views read each tap of a subject; the images are counted apart."""
+    views = (v for a, run in zip(analyses, runs, strict=True) for views in a.views(run) for v in views)
+    return Counter(v.tap for v in views if v.side == side and v.tap != "images")
+
+
+def _keys(analysis: PerMinibatch, run: Run) -> list[int]:
+    """How many representations each view gives."""
+    return [len(view.keys) for side in analysis.views(run) for view in side]
+
+
+def _widest(subject: Subject, reads: Counter[str], budget: float | None) -> float:
+    """Bytes per image of the widest segment; a tap that several views read is kept once for each."""
+    pieces = surgery.segments(subject.model, [tap for tap in subject.taps if tap in reads], budget)
+    return JOINED * max(
+        s.bytes_per_image + sum((reads[tap] - 1) * nbytes(subject.model.output[tap]) for tap in s.taps) for s in pieces
+    )
 
 
 def _largest(n: int, fits: Callable[[int], bool]) -> int:

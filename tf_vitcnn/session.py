@@ -207,7 +207,7 @@ class Session:
             for subject, chosen in zip(self.subjects, bound.taps, strict=True):
                 lines.append(f"{analysis.name}: {subject.name}: {len(chosen)} taps: {', '.join(chosen)}")
             if isinstance(analysis, PerMinibatch):
-                plan = memory.grams(analysis, bound, self.budget, self.replicas.local)
+                plan = memory.grams([analysis], [bound], self.budget, self.replicas.local)
                 images = bound.images // bound.batch * bound.batch * analysis.draws()
                 lines.append(f"{images} images, minibatches of {bound.batch}, micro-batches of {plan.micro}")
             elif isinstance(analysis, PerImage):

@@ -1,0 +1,78 @@
+"""Folded Grams of many representations and their inner products, in blocks: what HSIC sums are made of.
+
+    grams(chunks)        chunks [r, b, p] of centred features -> folded Gram vectors [r, f], norms [2, r]
+    inner(x, y)          <x_i, y_j> of two stacks [l, f], [l', f]: [l, l']; symmetric(x): [l, l] of one stack
+    own(x), matching     <x_i, x_i> and <x_i, y_i>: [l]
+
+A stack is a list of blocks of at most about TOGETHER rows: a single tensor of all would be held twice while it grows.
+Axes: r representation, b n example, p feature, f folded entry, l layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import tensorflow as tf
+
+from tf_vitcnn.stats import hsic
+
+TOGETHER = 64  # representations whose Grams are centred in one call, and stacked in one block
+
+Stack = list[Any]  # blocks [<= TOGETHER + r, f]
+
+CENTRE = {"u": hsic.u_centre, "biased": hsic.double_centre}
+
+
+def grams(
+    chunks: Sequence[Any], n: int, scale: Any, offset: Any, centrings: Sequence[str]
+) -> tuple[dict[str, Any], Any]:
+    """Folded Grams {centring: [r, f]} and squared norms [2, r], centred and not, of chunks [r, b, p] of n examples.
+
+    `scale` multiplies the features, `offset` [r] is the squared norm of what was subtracted from them. The last chunk
+    may be padded.
+    """
+    rest = n - (len(chunks) - 1) * int(chunks[0].shape[1])
+    k = hsic.gram([*chunks[:-1], chunks[-1][:, :rest]]) * scale**2
+    trace = tf.linalg.trace(k)
+    # the trace of H K H: what centring leaves of the norm
+    centred = trace - tf.reduce_sum(k, axis=[1, 2]) / n
+    folded = {name: hsic.fold(CENTRE[name](k)) for name in centrings}
+    return folded, tf.stack([centred, trace + n * offset * scale**2])
+
+
+def joined(sizes: Sequence[int]) -> list[slice]:
+    """Neighbouring blocks of these numbers of rows, in groups of about TOGETHER rows: small ones multiply slowly."""
+    starts, rows = list[int](), TOGETHER
+    for place, size in enumerate(sizes):
+        if rows + size > TOGETHER:
+            starts.append(place)
+            rows = 0
+        rows += size
+    return [slice(a, b) for a, b in pairwise([*starts, len(sizes)])]
+
+
+def own(blocks: Stack) -> Any:
+    """Each row with itself [l]."""
+    return tf.concat([tf.reduce_sum(tf.square(b), axis=-1) for b in blocks], axis=0)
+
+
+def matching(x: Stack, y: Stack) -> Any:
+    """Each row with the other stack's row at its place [l]."""
+    return tf.concat([tf.reduce_sum(a * b, axis=-1) for a, b in zip(x, y, strict=True)], axis=0)
+
+
+def inner(x: Stack, y: Stack) -> Any:
+    """All rows with all rows of another stack [l, l']."""
+    rows = [tf.concat([tf.linalg.matmul(a, b, transpose_b=True) for b in y], axis=1) for a in x]
+    return tf.concat(rows, axis=0)
+
+
+def symmetric(x: Stack) -> Any:
+    """All rows with all rows [l, l]: blocks on and above the diagonal, the rest by symmetry."""
+    upper = [[tf.linalg.matmul(a, b, transpose_b=True) for b in x[i:]] for i, a in enumerate(x)]
+    rows = [
+        tf.concat([*(tf.transpose(upper[j][i - j]) for j in range(i)), *row], axis=1) for i, row in enumerate(upper)
+    ]
+    return tf.concat(rows, axis=0)
