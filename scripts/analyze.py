@@ -100,6 +100,7 @@ def analyze(chosen: tuple[Analysis, ...], flags: Any) -> int:
     """Computes what is not there yet and writes it."""
     start_tensorflow()
     from tf_vitcnn.drive import tables
+    from tf_vitcnn.forecast import forecast
     from tf_vitcnn.resume import Lock
     from tf_vitcnn.session import Request, Session
 
@@ -118,7 +119,7 @@ def analyze(chosen: tuple[Analysis, ...], flags: Any) -> int:
     names = (flags.name, flags.against_name)
     with Session(request, flags.model, flags.against, flags.strategy, flags.image_size, names, flags.tag) as session:
         if flags.dry_run:
-            print(session.forecast())
+            print(forecast(session))
             return 0
         paths = [target(flags, analysis.name, session.stem()) for analysis in chosen]
         missing = [i for i, path in enumerate(paths) if not kept(path, session.sidecar(i), flags.overwrite)]

@@ -17,34 +17,42 @@ import tensorflow as tf
 from etils import epath
 
 from tf_vitcnn import feed, memory, walk
-from tf_vitcnn.analyses.base import Analysis, PerImage, PerMinibatch, Picked, Run, Stage
+from tf_vitcnn.analyses.base import PerImage, PerMinibatch, Picked, Run, Stage
 from tf_vitcnn.data.sources import batches, draw, draw_good, naming_corrupt
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.gram_sums import GramSums
+from tf_vitcnn.passes import shared
 from tf_vitcnn.progress import Progress
 from tf_vitcnn.resume import Checkpoint, Progressed, merged
 from tf_vitcnn.session import Session
+from tf_vitcnn.table import Sidecar
 
 
 def tables(session: Session, checkpoint: epath.Path | None = None) -> list[pd.DataFrame]:
     """The finished tables, in the request's order, each with its sidecar in `.attrs`."""
     drive = Drive(session)
     jobs = session.request.analyses
-    identity = {**session.sidecar(0), "analysis": ",".join(a.name for a in jobs)}
-    identity["parameters"] = {a.name: session.sidecar(i)["parameters"] for i, a in enumerate(jobs)}
+    groups = shared(jobs, session.runs, session.budget, session.replicas.local)
+    # before anything is drawn: what is skipped then belongs to the tables' records
+    saved = [Checkpoint(_beside(checkpoint, g), _identity(session, g), writes=session.chief) for g in groups]
     results: dict[int, pd.DataFrame] = {}
-    finished = []
-    for group in drive.shared():
-        saved = Checkpoint(_beside(checkpoint, group), identity, writes=session.chief)
+    for group, waiting in zip(groups, saved, strict=True):
         kind = drive.grams if isinstance(jobs[group[0]], PerMinibatch) else drive.per_image
-        for index, table in zip(group, kind(group, saved), strict=True):
+        for index, table in zip(group, kind(group, waiting), strict=True):
             table.attrs["sidecar"] = session.sidecar(index)
             results[index] = table
-        finished.append(saved)
     # only now: a kill between two analyses keeps the first one's totals
-    for saved in finished:
-        saved.clear()
+    for waiting in saved:
+        waiting.clear()
     return [results[i] for i in range(len(jobs))]
+
+
+def _identity(session: Session, group: Sequence[int]) -> Sidecar:
+    """What must be the same for a pass to go on: that of its tables, together."""
+    records = [session.sidecar(i) for i in group]
+    names = [record["analysis"] for record in records]
+    parameters = {name: record["parameters"] for name, record in zip(names, records, strict=True)}
+    return {**records[0], "analysis": ",".join(names), "parameters": parameters}
 
 
 class Drive:
@@ -52,19 +60,6 @@ class Drive:
 
     def __init__(self, session: Session) -> None:
         self.session, self.replicas, self.request = session, session.replicas, session.request
-
-    def shared(self) -> list[list[int]]:
-        """Analyses that can share one pass over the data, together: single-stage, per image, the same images."""
-        groups: dict[Any, list[int]] = {}
-        for i, (analysis, bound) in enumerate(zip(self.request.analyses, self.session.runs, strict=True)):
-            alone = isinstance(analysis, PerMinibatch) or len(self._stages(analysis, bound)) > 1
-            alone |= getattr(analysis, "micro", None) is not None
-            groups.setdefault(("alone", i) if alone else ("images", bound.images), []).append(i)
-        return list(groups.values())
-
-    @staticmethod
-    def _stages(analysis: Analysis, bound: Run) -> Sequence[Stage]:
-        return analysis.stages(bound) if isinstance(analysis, PerImage) else ()
 
     def _draw(self, name: str, images: int | None, seed: int) -> np.ndarray:
         if not self.request.skip_bad:
@@ -187,7 +182,7 @@ class Drive:
             tick = partial(progress.add, bound.batch * count / gram.stages)
             added = gram.step(chunks, *self._places(active, numbers, each), tick)
             del chunks
-            state.totals = merged(state.totals, added)
+            state.totals |= merged(state.totals, added)
             state.step += 1
             saved.save(state)
         progress.close()

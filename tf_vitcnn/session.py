@@ -199,45 +199,10 @@ class Session:
         self.request = replace(self.request, analyses=tuple(self.request.analyses[i] for i in indices))
         self.runs = tuple(self.runs[i] for i in indices)
 
-    def forecast(self) -> str:
-        """What the run would do: taps, images, expected memory and time, from one timed micro-batch."""
-        lines = []
-        for analysis, bound in zip(self.request.analyses, self.runs, strict=True):
-            work = 1.0
-            for subject, chosen in zip(self.subjects, bound.taps, strict=True):
-                lines.append(f"{analysis.name}: {subject.name}: {len(chosen)} taps: {', '.join(chosen)}")
-            if isinstance(analysis, PerMinibatch):
-                plan = memory.grams([analysis], [bound], self.budget, self.replicas.local)
-                images = bound.images // bound.batch * bound.batch * analysis.draws()
-                lines.append(f"{images} images, minibatches of {bound.batch}, micro-batches of {plan.micro}")
-            elif isinstance(analysis, PerImage):
-                plan = memory.per_image(bound, analysis.needs(bound), self.budget, analysis)
-                images = bound.images
-                work = analysis.passes(bound)
-                lines.append(f"{images} images, micro-batches of {plan.micro}")
-            forward = sum(_seconds_per_image(s, plan.micro) for s in self.subjects)
-            seconds = forward * images * work / self.replicas.count
-            lines.append(
-                f"expected memory {plan.expected / 1e9:.1f} GB; forward passes {seconds / 60:.1f} min at least"
-            )
-        return "\n".join(lines)
-
 
 def source_fields(analysis: Analysis) -> list[str]:
     """The fields that hold specs of further sources (a probe's test images)."""
     return [name for name in getattr(analysis, "source_fields", ()) if getattr(analysis, name)]
-
-
-def _seconds_per_image(subject: Subject, micro: int) -> float:
-    """A forward pass after its warm-up."""
-    import tensorflow as tf
-
-    images = tf.zeros([micro, *subject.model.input_shape[1:]])
-    forward = tf.function(lambda x: list(subject.model(x, training=False).values())[-1])
-    forward(images)
-    begun = time.perf_counter()
-    forward(images).numpy()
-    return (time.perf_counter() - begun) / micro
 
 
 def _plain(subject: Subject) -> Any:

@@ -1,0 +1,93 @@
+"""Analyses named together: one pass over the data where they can, and the tables of separate runs to the byte."""
+
+import pytest
+
+from tests import toys
+from tf_vitcnn import passes, resume, walk
+from tf_vitcnn.analyses.base import Run
+from tf_vitcnn.analyses.cka import CKA
+from tf_vitcnn.analyses.head_subsets import HeadSubsets
+from tf_vitcnn.analyses.localization import Localization
+from tf_vitcnn.analyses.receptive_field import ReceptiveField
+from tf_vitcnn.analyses.skip_ratio import SkipRatio
+from tf_vitcnn.drive import tables
+from tf_vitcnn.runner import run
+from tf_vitcnn.session import Request, Session
+
+IMAGES, BATCH = 50, 12
+
+
+def text(table):
+    return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+
+
+def together(analyses, against=None, checkpoint=None, strategy="cpu"):
+    request = Request(analyses, "digits:test", images=IMAGES, batch=BATCH, quiet=True)
+    with Session(request, toys.shared("vit"), against, strategy) as session:
+        return [text(table) for table in tables(session, checkpoint)]
+
+
+def alone(analyses, against=None):
+    vit = toys.shared("vit")
+    return [text(run(a, vit, "digits:test", against, images=IMAGES, batch=BATCH)) for a in analyses]
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """How many minibatches were walked; raise at the one that `stop` names."""
+    seen = {"walked": 0, "stop": None}
+    step = walk.GramWalk.step
+
+    def counted(self, *args):
+        if seen["walked"] == seen["stop"]:
+            raise KeyboardInterrupt
+        seen["walked"] += 1
+        return step(self, *args)
+
+    monkeypatch.setattr(walk.GramWalk, "step", counted)
+    return seen
+
+
+PAIRS = [
+    ((Localization(), CKA(repeats=2, biased=True)), None, 8),
+    ((CKA(repeats=1, all_pairs=True), HeadSubsets()), "resnet", 4),
+]
+
+
+@pytest.mark.parametrize(("analyses", "against", "minibatches"), PAIRS, ids=["one model", "two models"])
+def test_a_shared_pass_gives_the_tables_of_separate_ones(analyses, against, minibatches, steps):
+    other = toys.shared(against) if against else None
+    found = together(analyses, other)
+    assert steps["walked"] == minibatches
+    assert found == alone(analyses, other)
+
+
+@pytest.mark.parametrize("stop", [2, 6], ids=["both under way", "one is done"])
+def test_a_shared_pass_goes_on_where_it_was_killed(stop, steps, tmp_path, monkeypatch):
+    analyses = PAIRS[0][0]
+    whole = together(analyses)
+    monkeypatch.setattr(resume, "EVERY", 0)
+    steps.update(walked=0, stop=stop)
+    with pytest.raises(KeyboardInterrupt):
+        together(analyses, checkpoint=tmp_path / "waiting.npz")
+    assert [p.name for p in tmp_path.iterdir()] == ["waiting.npz"]
+    steps.update(stop=None)
+    assert together(analyses, checkpoint=tmp_path / "waiting.npz") == whole
+    assert steps["walked"] == 8
+    assert not list(tmp_path.iterdir())
+
+
+def test_who_shares():
+    vit = toys.shared("vit")
+
+    def bound(images=IMAGES, batch=BATCH):
+        ends = ("block00/resid/post", "block01/resid/post")
+        return Run((vit,), (ends,), images=images, batch=batch)
+
+    grams = (CKA(repeats=1), Localization())
+    assert passes.shared(grams, [bound(), bound()], 8e9, 1) == [[0, 1]]
+    assert passes.shared(grams, [bound(), bound(images=24)], 8e9, 1) == [[0], [1]]
+    assert passes.shared(grams, [bound(), bound(batch=10)], 8e9, 1) == [[0], [1]]
+    assert passes.shared(grams, [bound(), bound()], 1e9, 1) == [[0], [1]]  # no room for both
+    others = (SkipRatio(), Localization(), ReceptiveField(), SkipRatio())
+    assert passes.shared(others, [bound()] * 4, 8e9, 1) == [[0, 3], [1], [2]]
