@@ -6,6 +6,7 @@ import pytest
 
 from tests import synthetic
 from tf_vitcnn import claims
+from tf_vitcnn.analyses.cka import CKA
 from tf_vitcnn.claims import CLS_VIT, RESNET, VIT, Check, Need, Result, Untested, above, below, between, claim
 
 # Every claim of the project's experiments, by id: removing or renaming one breaks people's reports.
@@ -164,9 +165,7 @@ def similar(tmp_path_factory):
 
 
 def test_cka_claims_hold_on_tables_like_the_papers(similar):
-    from tf_vitcnn.analyses._cka_claims import CLAIMS
-
-    words = {v.claim.id: v.word for v in claims.judge(similar, CLAIMS)}
+    words = {v.claim.id: v.word for v in claims.judge(similar, CKA.claims)}
     unmet = {"bigger-needs-more-data", "far-domain-changes-more", "cka-settings-do-not-matter"}
     assert {c for c, word in words.items() if word == "untested"} == unmet
     assert {c for c, word in words.items() if word == "fails"} == {"no-skip-costs-accuracy"}  # both have 0.8

@@ -1,4 +1,4 @@
-"""Where the vectors of a tap lie on the image: its grid, and the extra tokens before it."""
+"""What taps are, for analyses: where their vectors lie on the image, and which come after a residual addition."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tf_vitcnn.errors import BadInput
 
 if TYPE_CHECKING:
     from tf_vitcnn.subject import Subject
+    from tf_vitcnn.surgery import Layout
 
 
 class Grid(NamedTuple):
@@ -59,15 +60,50 @@ def find_grid(subject: Subject, tap: str) -> Grid | None:
     return Grid(*place, math.prod(shape[1:]), "tokens") if shape[0] == tokens else None
 
 
+def place_of(subject: Subject, tap: str) -> Layout | None:
+    """Rows, columns and extra tokens of any tap with positions, attention's pairs too; None where it has none."""
+    from tf_vitcnn import surgery
+
+    return surgery.layout(subject, tap)
+
+
+def pitch(subject: Subject, place: Layout) -> tuple[float, float]:
+    """Height and width in pixels of the network's input that one position stands for."""
+    height, width = image_size(subject)
+    return height / place.rows, width / place.cols
+
+
+def image_size(subject: Subject) -> tuple[int, int]:
+    """Height and width of the network's input."""
+    height, width = subject.model.inputs[0].shape[1:3]
+    if None in (height, width):
+        raise BadInput(f"{subject.name} has no fixed input size; give --image-size")
+    return int(height), int(width)
+
+
+def post_residual(subject: Subject) -> list[str]:
+    """The residual stream after each addition."""
+    found = _sums(subject, "resid/mid", "resid/post")
+    if not found:
+        raise BadInput(f"{subject.name} has no residual additions: choose layers with --taps")
+    return found
+
+
 def block_ends(subject: Subject) -> list[str]:
     """The ends of blocks and units: where the residual stream has received all of them."""
-    ends = [tap for tap in subject.taps if tap.endswith("/resid/post")]
-    if not ends:
-        from tf_vitcnn import surgery
-
-        sums = [addition.sum for addition in surgery.additions(subject.model)[0]]
-        ends = [tap for tap in sums if tap in subject.depths]
+    ends = _sums(subject, "/resid/post")
     ends = ends or [tap for tap in taps.default(subject.taps) if len(subject.model.output[tap].shape) > 2]
     if not ends:
         raise BadInput(f"{subject.name} has no block whose output could be read; choose with --taps")
     return ends
+
+
+def _sums(subject: Subject, *sites: str) -> list[str]:
+    """Residual sums in depth order: by their names in our models, by the graph in foreign ones."""
+    named = [tap for tap in subject.taps if tap.endswith(sites)]
+    if named:
+        return named
+    from tf_vitcnn import surgery
+
+    sums = {addition.sum for addition in surgery.additions(subject.model)[0]}
+    return [tap for tap in subject.taps if tap in sums]

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from tf_vitcnn.analyses._attention_claims import CLAIMS, PROBS
-from tf_vitcnn.analyses._layers import Grid, grid_of
+from tf_vitcnn.analyses._layout import pitch, place_of
 from tf_vitcnn.analyses.base import Batch, Constants, PerImage, Run, Stage, Totals, by_group, require
 from tf_vitcnn.charts import Drawing, marks, theme
 from tf_vitcnn.stats.resample import jackknife
@@ -24,6 +24,7 @@ from tf_vitcnn.table import Schema
 if TYPE_CHECKING:
     from tf_vitcnn.claims import Claim
     from tf_vitcnn.subject import Subject
+    from tf_vitcnn.surgery import Layout
 
 _ENDS = ("#56B4E9", "#0072B2", "#E69F00", "#D55E00")  # two lowest, two highest layers
 
@@ -76,7 +77,7 @@ class AttentionDistance(PerImage):
             f"{subject.name} has no attention probabilities (`.../{PROBS}`): attention_distance needs a transformer; "
             f"its layers: {', '.join(subject.taps[:5])}, ...",
         )
-        return [tap for tap in probs if grid_of(subject, tap) is not None]
+        return [tap for tap in probs if place_of(subject, tap) is not None]
 
     def needs(self, run: Run) -> Sequence[str]:
         """The chosen taps; what holds no attention or lies on no grid is refused here, before anything is computed."""
@@ -96,9 +97,11 @@ class AttentionDistance(PerImage):
         sums = {"images": by_group(tf.ones_like(batch.weight), batch)}
         grids = {tap: attention_grid(run.subject, tap) for tap in run.taps[0]}
         # one matrix for all layers with the same grid
-        distances = {grid: tf.constant(grid_distances(grid.rows, grid.cols, grid.pitch)) for grid in grids.values()}
+        distances = {
+            grid: tf.constant(grid_distances(grid.rows, grid.cols, pitch(run.subject, grid))) for grid in grids.values()
+        }
         for tap, grid in grids.items():
-            for name, value in attention_sums(taps[tap], grid.extra, distances[grid])._asdict().items():
+            for name, value in attention_sums(taps[tap], len(grid.extra), distances[grid])._asdict().items():
                 sums[f"{name}/{tap}"] = by_group(value, batch)
         return sums
 
@@ -108,10 +111,10 @@ class AttentionDistance(PerImage):
         return self.schema.check(pd.DataFrame(rows))
 
 
-def attention_grid(subject: Subject, tap: str) -> Grid:
+def attention_grid(subject: Subject, tap: str) -> Layout:
     """The grid of a layer's tokens; one line to the user where there is none."""
     require(tap.endswith(PROBS), f"{tap} holds no attention probabilities: choose taps that end in {PROBS}")
-    grid = grid_of(subject, tap)
+    grid = place_of(subject, tap)
     require(grid is not None, f"{tap} of {subject.name}: its tokens lie on no grid of the image, so have no distance")
     assert grid is not None
     return grid

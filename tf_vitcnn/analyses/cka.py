@@ -16,9 +16,8 @@ import numpy as np
 import pandas as pd
 
 from tf_vitcnn import taps as names_of
-from tf_vitcnn.analyses import _cka_chart
+from tf_vitcnn.analyses import _cka_chart, _cka_claims, _cka_training_claims
 from tf_vitcnn.analyses._cka_chart import DRAWINGS
-from tf_vitcnn.analyses._cka_claims import CLAIMS
 from tf_vitcnn.analyses.base import Constants, PerMinibatch, Run, Totals, View, require
 from tf_vitcnn.charts import Drawing
 from tf_vitcnn.claims import Claim
@@ -48,7 +47,7 @@ class CKA(PerMinibatch):
         nullable=("cka", "cka_se", "cka_biased"),
         optional=("cka_biased",),
     )
-    claims: ClassVar[tuple[Claim, ...]] = CLAIMS
+    claims: ClassVar[tuple[Claim, ...]] = (*_cka_claims.CLAIMS, *_cka_training_claims.CLAIMS)
     drawings: ClassVar[tuple[Drawing, ...]] = DRAWINGS
     against: ClassVar[Literal["no", "may", "must"]] = "may"
     images: ClassVar[int | None] = 10240

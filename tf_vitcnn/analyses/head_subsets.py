@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from tf_vitcnn import taps
-from tf_vitcnn.analyses._layers import post_residual
+from tf_vitcnn.analyses._layout import pitch, post_residual
 from tf_vitcnn.analyses.attention_distance import attention_grid
 from tf_vitcnn.analyses.base import Constants, Extra, PerMinibatch, Run, Totals, View, require
 from tf_vitcnn.charts import Drawing, marks, theme
@@ -114,10 +114,10 @@ class HeadSubsets(PerMinibatch):
 
         tap = first_mixed(run.subject).replace(MIXED, "attn/probs")
         grid = attention_grid(run.subject, tap)
-        distances = grid_distances(grid.rows, grid.cols, grid.pitch)
+        distances = grid_distances(grid.rows, grid.cols, pitch(run.subject, grid))
 
         def values(probs: Any) -> Any:
-            sums = attention_sums(probs, grid.extra, distances)
+            sums = attention_sums(probs, len(grid.extra), distances)
             return tf.stack([sums.distance, sums.kept], axis=1)
 
         return {"distance": Extra(0, tap, values)}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import pandas as pd
 
-from tf_vitcnn.analyses._layers import grid_of, image_size, post_residual
+from tf_vitcnn.analyses._layout import image_size, place_of, post_residual
 from tf_vitcnn.analyses._receptive_claims import CLAIMS
 from tf_vitcnn.analyses.base import Batch, Constants, PerImage, Run, Stage, Totals, by_group, require
 from tf_vitcnn.charts import Drawing, marks
@@ -79,7 +79,7 @@ class ReceptiveField(PerImage):
 
     def default_taps(self, subject: Subject) -> list[str]:
         """The residual stream after every addition that has positions."""
-        return [tap for tap in post_residual(subject) if grid_of(subject, tap) is not None]
+        return [tap for tap in post_residual(subject) if place_of(subject, tap) is not None]
 
     def bind(self, stage: Stage, run: Run) -> Callable[[Batch, Constants], dict[str, Any]]:
         """Sums of gradient maps in cells, [GROUPS, taps, rows, cols], driving the model itself."""
@@ -140,20 +140,21 @@ class ReceptiveField(PerImage):
 
     def place_of(self, run: Run, tap: str) -> Place:
         """The centre position of a tap, and its channels: all, or a subset that seed and tap determine."""
-        grid = grid_of(run.subject, tap)
+        grid = place_of(run.subject, tap)
         require(
             grid is not None, f"{tap} of {run.subject.name} has no positions on the image, so it has no receptive field"
         )
         assert grid is not None
         shape = run.subject.model.output[tap].shape[1:]
-        positions = grid.extra + grid.rows * grid.cols
+        extra = len(grid.extra)
+        positions = extra + grid.rows * grid.cols
         require(positions in (shape[0], shape[0] * shape[1]), f"{tap} has no axis of {positions} positions: {shape}")
         count = math.prod(shape) // positions
         channels = np.arange(count)
         if self.channels != "all" and self.channels < count:
             rng = np.random.default_rng([run.seed, zlib.crc32(tap.encode())])
             channels = np.sort(rng.choice(count, self.channels, replace=False))
-        return Place(grid.extra + grid.rows // 2 * grid.cols + grid.cols // 2, positions, channels)
+        return Place(extra + grid.rows // 2 * grid.cols + grid.cols // 2, positions, channels)
 
     def table(self, totals: Totals, constants: Constants, run: Run) -> pd.DataFrame:
         """One row per layer and cell. Maps of a table's layers are normalised one by one."""

@@ -138,34 +138,38 @@ def depth_lines(
     `relative` puts models of different depth on one axis: depth as share of the model's deepest layer.
     """
     used = [c for c in dict.fromkeys([color, dash, layer, depth, value, low, high]) if c and c in table]
-    base = alt.Chart(table[used])
-    x = alt.X(f"{depth}:Q", title=x_title or "depth (position among all layers)")
-    if relative:
-        base = base.transform_joinaggregate(deepest=f"max({depth})", groupby=[color]).transform_calculate(
-            relative_depth=f"datum.deepest > 0 ? datum[{json.dumps(depth)}] / datum.deepest : 0"
-        )
-        x = alt.X("relative_depth:Q", title=x_title or "normalised depth", scale=alt.Scale(domain=[0, 1]))
+    base, x = _over_depth(alt.Chart(table[used]), depth, color if relative else None, x_title)
     y = alt.Y(f"{value}:Q", title=y_title or value, scale=y_scale or alt.Scale(zero=False))
-    scale = theme.model_scale(table[color]) if color.startswith("model") else alt.Scale(range=list(theme.PALETTE))
-    legend = alt.Legend(symbolOpacity=1, symbolType="stroke", symbolStrokeWidth=3)
-    encoding: dict[str, Any] = {
-        "x": x,
-        "color": alt.Color(f"{color}:N", scale=scale, legend=legend, title=color.removesuffix("_x")),
-    }
-    if dash is not None:
-        encoding["strokeDash"] = alt.StrokeDash(f"{dash}:N")
-    names = [c for c in (color, dash, layer, depth) if c]
+    encoding: dict[str, Any] = {"x": x, "color": _colour(table, color)}
+    style = {"strokeDash": alt.StrokeDash(f"{dash}:N")} if dash else {}
     tooltip = [
-        *(f"{c}:N" for c in names),
+        *(f"{c}:N" for c in (color, dash, layer, depth) if c),
         *(alt.Tooltip(f"{c}:Q", format=".3g") for c in (value, low, high) if c in used),
     ]
-    lines = base.mark_line().encode(y=y, **encoding)
-    points = base.mark_point().encode(y=y, tooltip=tooltip, **encoding)
-    layers: list[Any] = [lines, points]
+    lines = base.mark_line().encode(y=y, **encoding, **style)
+    layers: list[Any] = [lines, base.mark_point().encode(y=y, tooltip=tooltip, **encoding, **style)]
     if low in used and high in used:
-        shade = {k: v for k, v in encoding.items() if k != "strokeDash"} | ({"detail": f"{dash}:N"} if dash else {})
-        layers.insert(0, base.mark_area(opacity=0.18).encode(y=alt.Y(f"{low}:Q"), y2=f"{high}:Q", **shade))
+        apart = {"detail": f"{dash}:N"} if dash else {}
+        shade = base.mark_area(opacity=0.18).encode(y=alt.Y(f"{low}:Q"), y2=f"{high}:Q", **encoding, **apart)
+        layers.insert(0, shade)
     return alt.layer(*layers).properties(width=width, height=height, title=title)
+
+
+def _over_depth(base: Figure, depth: str, within: str | None, title: str) -> tuple[Figure, alt.X]:
+    """The horizontal axis: depth, or its share of the deepest layer within each model."""
+    if within is None:
+        return base, alt.X(f"{depth}:Q", title=title or "depth (position among all layers)")
+    base = base.transform_joinaggregate(deepest=f"max({depth})", groupby=[within]).transform_calculate(
+        relative_depth=f"datum.deepest > 0 ? datum[{json.dumps(depth)}] / datum.deepest : 0"
+    )
+    return base, alt.X("relative_depth:Q", title=title or "normalised depth", scale=alt.Scale(domain=[0, 1]))
+
+
+def _colour(table: pd.DataFrame, column: str) -> alt.Color:
+    """Models keep their colours in all figures; other things take the palette's in turn."""
+    scale = theme.model_scale(table[column]) if column.startswith("model") else alt.Scale(range=list(theme.PALETTE))
+    legend = alt.Legend(symbolOpacity=1, symbolType="stroke", symbolStrokeWidth=3)
+    return alt.Color(f"{column}:N", scale=scale, legend=legend, title=column.removesuffix("_x"))
 
 
 def pack(cells: np.ndarray) -> tuple[str, float]:
