@@ -98,6 +98,20 @@ def test_fingerprint_is_of_the_data(tmp_path, folder):
     assert prints[0] == prints[1] != prints[2]
 
 
+def test_fingerprint_of_a_folder_sees_an_image_changed_in_place(folder, monkeypatch):
+    before = open_source(f"folder:{folder}").fingerprint
+    file = sorted(folder.rglob("*.png"))[1]
+    data = bytearray(file.read_bytes())
+    data[-30] ^= 1
+    file.write_bytes(data)
+    assert open_source(f"folder:{folder}").fingerprint != before
+    monkeypatch.setattr("tf_vitcnn.data.folder.SAMPLED", 6)  # every other file
+    sampled = open_source(f"folder:{folder}").fingerprint
+    data[-30] ^= 1
+    file.write_bytes(data)
+    assert open_source(f"folder:{folder}").fingerprint == sampled
+
+
 def test_digits_are_split_by_class():
     train, test = open_source("digits:train"), open_source("digits:test")
     whole = load_digits()
