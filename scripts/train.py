@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone works wi
 
 from tf_vitcnn import cli
 from tf_vitcnn.errors import BadInput
+from tf_vitcnn.table import read_table
 from tf_vitcnn.training import fit, log, plan
 from tf_vitcnn.training.recipe import Recipe
 
@@ -78,7 +79,7 @@ def finished(path: Path) -> Path:
     curve = path.with_suffix(".log.svg")
     table = path.with_suffix(".log.csv")
     if not curve.exists() and table.exists():
-        log.chart(log.read(table)).save(curve)
+        log.chart(read_table(table)).save(curve)
     return path
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tf_vitcnn
 from tf_vitcnn import errors
 from tf_vitcnn.data.images import Preprocessing
 from tf_vitcnn.data.sources import open_source
@@ -138,7 +139,7 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_does(trained, tmp_path, mo
     path = fit.train(TINY, tmp_path, "tiny", EAGER)
     for a, b in zip(weights(trained), weights(path), strict=True):
         np.testing.assert_array_equal(a, b)
-    logs = [log.read(file.with_name("tiny.log.csv")) for file in (trained, path)]
+    logs = [tf_vitcnn.read_table(file.with_name("tiny.log.csv")) for file in (trained, path)]
     assert same_but_speed(*logs) and len(logs[0]) == 2
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         "tiny.card.json",
@@ -154,13 +155,15 @@ def test_the_card_tells_what_the_model_is(trained):
     assert about["training_images"] == 79 and about["trained_on"] == "digits:train" and about["classes"] == 10
     assert about["image_size"] == [8, 8] and about["preprocessing"]["values"] == "-1..1"
     assert about["recipe"]["from"] is None and about["finetuned_from"] is None
-    rows = log.read(trained.with_name("tiny.log.csv"))
+    rows = tf_vitcnn.read_table(trained.with_name("tiny.log.csv"))
+    assert rows.epoch.tolist() == [1, 2] and rows.step.dtype == "int64"
+    assert rows.attrs["sidecar"]["analysis"] == "training_log"
     assert about["final_accuracy"] == pytest.approx(rows.val_accuracy.iloc[-1], abs=1e-5)
     assert about["best_accuracy"] == pytest.approx(rows.val_accuracy.max(), abs=1e-5)
 
 
 def test_the_learning_curve_draws_the_columns_of_the_log(trained):
-    drawn = json.dumps(log.chart(log.read(trained.with_name("tiny.log.csv"))).to_dict())
+    drawn = json.dumps(log.chart(tf_vitcnn.read_table(trained.with_name("tiny.log.csv"))).to_dict())
     assert "validation" in drawn and "images/s" not in drawn
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import tf_vitcnn
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.training import card, fit, log, plan
+from tf_vitcnn.training import card, fit, plan
 from tf_vitcnn.training.recipe import Recipe
 
 EAGER = fit.Machine(jit=False)
@@ -211,7 +211,10 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(tmp_pat
     subprocess.run([*command, str(tmp_path / "killed")], check=True)
     for a, b in zip(_weights(tmp_path / "whole/m.keras"), _weights(done), strict=True):
         np.testing.assert_array_equal(a, b)
-    logs = [log.read(tmp_path / place / "m.log.csv").drop(columns="images_per_second") for place in ("whole", "killed")]
+    logs = [
+        tf_vitcnn.read_table(tmp_path / place / "m.log.csv").drop(columns="images_per_second")
+        for place in ("whole", "killed")
+    ]
     assert logs[0].equals(logs[1])
 
 

@@ -104,13 +104,11 @@ def write(path: str | os.PathLike, table: pd.DataFrame, sidecar: Sidecar) -> Non
 
 
 def read_table(path: str | os.PathLike) -> pd.DataFrame:
-    """The table at PATH (.csv), typed by its analysis' Schema, provenance in `.attrs["sidecar"]`."""
-    from tf_vitcnn import analyses
-
+    """The table or training log at PATH (.csv), typed by its Schema, provenance in `.attrs["sidecar"]`."""
     csv = epath.Path(path)
     sidecar = read_sidecar(csv)
     name = sidecar["analysis"]
-    schema = analyses.find(name).schema
+    schema = _schema(name)
     try:
         # pandas would read `NA` or `00` as something else: keys are text
         text = {key: "str" for key in schema.keys if key not in schema.integers}
@@ -121,6 +119,13 @@ def read_table(path: str | os.PathLike) -> pd.DataFrame:
         raise BadInput(f"{csv}: not a table of {name}: {first_line(error)}") from error
     table.attrs["sidecar"] = sidecar
     return table
+
+
+def _schema(name: str) -> Schema:
+    from tf_vitcnn import analyses
+    from tf_vitcnn.training import log
+
+    return log.SCHEMA if name == log.NAME else analyses.find(name).schema
 
 
 def read_sidecar(path: str | os.PathLike) -> Sidecar:

@@ -1,4 +1,4 @@
-"""The log of a training run: a table with one row per epoch, and its learning curve."""
+"""The log of a training run: a table with one row per epoch, and its learning curve. `read_table` reads it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ if TYPE_CHECKING:
 
 NAME = "training_log"
 SCHEMA = table.Schema(
-    keys=("epoch",),
+    keys=("epoch", "step"),
     values={
-        "step": (0, float("inf")),
         "loss": (0, float("inf")),
         "accuracy": (0, 1),
         "val_accuracy": (0, 1),
         "learning_rate": (0, float("inf")),
         "images_per_second": (0, float("inf")),
     },
-    integers=("epoch",),
+    integers=("epoch", "step"),
     nullable=("val_accuracy", "images_per_second"),
 )
 
@@ -34,14 +33,6 @@ def write(path: str | os.PathLike, rows: Sequence[dict[str, Any]], sidecar: dict
     """PATH.csv and PATH.json of the epochs so far."""
     frame = pd.DataFrame(list(rows), columns=[*SCHEMA.keys, *SCHEMA.values])
     table.write(path, SCHEMA.check(frame), {"analysis": NAME, **sidecar})
-
-
-def read(path: str | os.PathLike) -> pd.DataFrame:
-    """A run's log, provenance in `.attrs["sidecar"]`."""
-    sidecar = table.read_sidecar(path)
-    frame = SCHEMA.check(pd.read_csv(path))
-    frame.attrs["sidecar"] = sidecar
-    return frame
 
 
 def chart(log: pd.DataFrame) -> altair.VConcatChart:
