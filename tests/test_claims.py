@@ -145,6 +145,14 @@ def test_csv_has_the_fixed_columns():
     assert text.splitlines()[1].startswith("larger,Fig. 1,untested,,,,,")
 
 
+def test_csv_tells_both_bounds_of_an_interval():
+    checks = {"inside": between(0.3, 0.25, 0.7), "over": above(2, 1 / 3)}
+    made = [claims.Claim(c, "Fig. 1", "s", (Need("toy"),), lambda r, check=check: check) for c, check in checks.items()]
+    rows = claims.to_csv(claims.judge([result("toy", synthetic.VIT)], made)).splitlines()[1:]
+    assert rows[0].startswith("inside,Fig. 1,holds,0.3,0.25..0.7,,")
+    assert rows[1].startswith("over,Fig. 1,holds,2,0.333333,,")
+
+
 def test_places_are_sorted_as_in_the_paper():
     places = ["App. A", "Fig. C.4", "Fig. 12", "Fig. 3", "Fig. 11 left"]
     assert sorted(places, key=claims.order) == ["Fig. 3", "Fig. 11 left", "Fig. 12", "Fig. C.4", "App. A"]

@@ -91,6 +91,11 @@ class Check:
             return self.threshold < self.value < self.high
         return self.value > self.threshold if self.relation == ">" else self.value < self.threshold
 
+    @property
+    def bounds(self) -> float | str:
+        """The threshold; both ends of `in`, e.g. `0.25..0.7`."""
+        return f"{self.threshold:.6g}..{self.high:.6g}" if self.relation == "in" else self.threshold
+
 
 def above(value: float, threshold: float, se: float | None = None, what: str = "") -> Check:
     """The claim holds if the value is larger; `what` names the number when there are several."""
@@ -212,7 +217,7 @@ class Verdict:
             "place": self.claim.place,
             "verdict": self.word,
             "value": self.checks[i].value if self.checks else None,
-            "threshold": self.checks[i].threshold if self.checks else None,
+            "threshold": self.checks[i].bounds if self.checks else None,
             "baseline": self.baseline[i].value if i < len(self.baseline) else None,
             "subjects": " ".join(self.subjects),
             "tables": " ".join(self.tables),
@@ -243,7 +248,10 @@ def judge(results: Sequence[Result], claims: Iterable[Claim] | None = None) -> l
 
 def to_csv(verdicts: Iterable[Verdict]) -> str:
     """The text of claims.csv."""
-    frame = pd.DataFrame([verdict.row() for verdict in verdicts], columns=list(COLUMNS))
+    rows = [verdict.row() for verdict in verdicts]
+    # pandas formats no numbers that stand among texts
+    rows = [row | {"threshold": f"{t:.6g}" if isinstance(t := row["threshold"], float) else t} for row in rows]
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
     return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
