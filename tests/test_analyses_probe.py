@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -210,6 +212,9 @@ def test_weights_are_kept_and_used_again(vit, tmp_path):
     path = tmp_path / "toy.weights.npz"
     again = run("probe", vit, "digits:test", weights=str(path))
     pd.testing.assert_frame_equal(again, fitted)
+    recorded = again.attrs["sidecar"]["parameters"]["weights_sha256"]
+    assert recorded == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert "weights_sha256" not in fitted.attrs["sidecar"]["parameters"]
     one = run("probe", vit, "digits:test", weights=str(path), taps=TAP)
     assert one.layer.unique().tolist() == [TAP]
     with pytest.raises(BadInput, match="no kept probe for stem/embed"):

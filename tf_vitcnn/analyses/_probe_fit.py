@@ -5,6 +5,7 @@ Axes: s readouts of a tap, b image, p feature, c class; r the parts of the train
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -185,6 +186,18 @@ class Kept(NamedTuple):
             raise BadInput(f"{path}: no such file; --weights takes a .weights.npz that --keep-weights wrote") from None
         except UNREADABLE as error:
             raise BadInput(f"{path}: not probes that --keep-weights wrote") from error
+
+    @staticmethod
+    def sha256(path: str) -> str:
+        """What tells a file of probes from another of the same name."""
+        digest = hashlib.sha256()
+        try:
+            with epath.Path(path).open("rb") as stream:
+                while part := stream.read(2**20):
+                    digest.update(part)
+        except OSError as error:
+            raise BadInput(f"{path}: cannot be read: {error.strerror}") from error
+        return digest.hexdigest()
 
     def readers(self, subject: Any, taps: Sequence[str]) -> list[Reader]:
         """How the chosen taps are read for these probes; a subject with other taps or widths is refused."""

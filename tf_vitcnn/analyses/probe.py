@@ -78,6 +78,11 @@ class Probe(PerImage):
         ""  # probes that another run kept: evaluated on the test images (else on the data), nothing is fitted
     )
 
+    def parameters(self) -> dict[str, Any]:
+        """The fields, and what identifies the file of kept probes."""
+        kept = {"weights_sha256": _probe_fit.Kept.sha256(self.weights)} if self.weights else {}
+        return {**super().parameters(), **kept}
+
     def default_taps(self, subject: Subject) -> list[str]:
         """The output of every block or unit."""
         if self.weights:
