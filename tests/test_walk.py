@@ -7,14 +7,17 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
 
 import tf_vitcnn
+from tests import toys
 from tests.test_hsic import reference
 from tf_vitcnn.errors import BadInput
 
@@ -228,6 +231,15 @@ def test_grams_of_a_tap_equal_numpy_on_its_centred_features(vit):
         x -= x.mean(axis=0)
         np.testing.assert_allclose(found[name], x @ x.T, atol=1e-5 * np.square(x).sum(axis=1).max())
     assert list(found) == names
+
+
+def test_a_model_whose_only_input_is_in_a_list():
+    """As Keras before 3.11 gives a model back that was saved."""
+    vit = toys.shared("vit")
+    listed = replace(vit, model=keras.Model([vit.model.inputs[0]], vit.model.output))
+    for name, setting in (("skip_ratio", {}), ("cka", {"batch": 10, "repeats": 1})):
+        tables = [tf_vitcnn.run(name, subject, "digits:test", images=10, **setting) for subject in (vit, listed)]
+        pd.testing.assert_frame_equal(*tables)
 
 
 def test_every_segment_is_traced_once(vit):

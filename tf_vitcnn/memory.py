@@ -58,7 +58,7 @@ class Plan:
 
 def per_image(run: Run, names: Sequence[str], budget: float, analysis: PerImage | None = None) -> Plan:
     """Micro-batch of a per-image walk: 32 (or the analysis' own), fewer where their taps would take half the budget."""
-    image = math.prod(run.subject.model.input_shape[1:]) * 4
+    image = math.prod(run.subject.model.inputs[0].shape[1:]) * 4
     each = image + 3 * sum(nbytes(run.subject.model.output[name]) for name in names)
     weights = _weights(run)
     most = (analysis.micro if analysis else None) or 32
@@ -105,7 +105,7 @@ def _fixed(analyses: Sequence[PerMinibatch], runs: Sequence[Run], replicas: int)
     run, counts = runs[0], [_keys(a, bound) for a, bound in zip(analyses, runs, strict=True)]
     folded = sum(sum(keys) * len(a.centrings()) for a, keys in zip(analyses, counts, strict=True))
     together = min(TOGETHER, max(max(keys) for keys in counts))
-    image = 2 * sum(math.prod(s.model.input_shape[1:]) * 4 for s in run.subjects)
+    image = 2 * sum(math.prod(s.model.inputs[0].shape[1:]) * 4 for s in run.subjects)
 
     def taken(n: int) -> float:
         # the stack, its blocks while they are joined, and the Grams of one call with their temporaries

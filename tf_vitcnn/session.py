@@ -173,7 +173,7 @@ class Session:
 
     def _describe(self, subject: Subject) -> dict[str, Any]:
         known = {"name": subject.name, "parameters": subject.model.count_params(), "taps": subject.taps}
-        shape = subject.model.input_shape[1:3]
+        shape = subject.model.inputs[0].shape[1:3]
         return {**subject.provenance, **known, "image_size": list(shape), "preprocessing": _plain(subject)}
 
     def _data(self, bound: Run, analysis: Analysis) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Subject:
         """The part of the model that computes the named taps, on the same weights."""
         import keras
 
-        return keras.Model(self.model.input, {name: self.model.output[name] for name in names})
+        return keras.Model(self.model.inputs[0], {name: self.model.output[name] for name in names})
 
 
 def load(

@@ -15,7 +15,7 @@ def taps_of(spec: str, image_size: int | None) -> tuple[list[tuple[str, str]], i
     """Taps with their shapes ([b, h, w, 3] images: b is left out), the number of parameters, and the image size."""
     model = _unfilled(spec, image_size) if spec in SPECS else _loaded(spec, image_size)
     lines = [(tap, " x ".join(map(str, tensor.shape[1:]))) for tap, tensor in model.output.items()]
-    return lines, model.count_params(), tuple(model.input.shape[1:3])
+    return lines, model.count_params(), tuple(model.inputs[0].shape[1:3])
 
 
 def _unfilled(name: str, image_size: int | None) -> keras.Model:

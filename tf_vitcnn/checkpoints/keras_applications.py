@@ -46,7 +46,7 @@ def load_application(spec: str, image_size: Size | None, seed: int, name: str | 
     values = next((value for value, names in VALUES if wanted in names), INSIDE)
     trained: dict[str, Any] = {"trained_on": "imagenet2012", "training_images": 1_281_167}
     about = {"random": True, "seed": seed} if weights == "random" else {**trained, "random": False}
-    size = (int(model.input.shape[1]), int(model.input.shape[2]))
+    size = (int(model.inputs[0].shape[1]), int(model.inputs[0].shape[2]))
     preprocessing = Preprocessing(size, values=values)  # type: ignore[arg-type]
     return foreign(name or wanted, spec, model, None, preprocessing, about)
 
@@ -65,7 +65,7 @@ def _other_size(spec: str, model: keras.Model, image_size: Size | None) -> keras
     """The same weights on images of another size, which the pretrained constructor refuses."""
     import keras
 
-    if image_size is None or tuple(model.input.shape[1:3]) == image_size:
+    if image_size is None or tuple(model.inputs[0].shape[1:3]) == image_size:
         return model
     images = keras.Input((*image_size, 3), name="images")
     try:

@@ -99,7 +99,7 @@ def foreign(
 
     surgery.require_graph(model)
     model = surgery.open_attention(sized(spec, model, image_size))
-    size = (int(model.input.shape[1]), int(model.input.shape[2]))
+    size = (int(model.inputs[0].shape[1]), int(model.inputs[0].shape[2]))
     preprocessing = preprocessing or Preprocessing(size, values=_values(model))
     if preprocessing.size != size:
         raise BadInput(f"{spec}: its card prepares images of {preprocessing.size}, its input is {size}; train it again")
@@ -163,7 +163,7 @@ def graph_facts(model: keras.Model) -> dict[str, Any]:
     kinds = {tap.split("/")[1] for tap in names if tap.startswith("block")}
     patch = None
     if "stem/embed" in names:
-        patch = int(model.input.shape[1]) // int(model.output["stem/embed"].shape[1])
+        patch = int(model.inputs[0].shape[1]) // int(model.output["stem/embed"].shape[1])
     tokens = surgery.layout(model, "stem/tokens") if "stem/tokens" in names else None
     return {
         "family": _family(model, names, kinds),

@@ -49,7 +49,7 @@ def cross_entropy(targets: Any, logits: Any, smoothing: float) -> Any:
 def learner(model: keras.Model, recipe: Recipe, steps: int, jit: bool | str = "auto") -> Learner:
     """The model's logits, ready to fit, every variable of the optimizer in place."""
     tap = "head/logits" if "head/logits" in model.output else list(model.output)[-1]
-    net = Learner(model.input, model.output[tap], name=model.name)
+    net = Learner(model.inputs[0], model.output[tap], name=model.name)
     net.smoothing = recipe.label_smoothing
     net.schedule = rate = WarmupCosine(recipe.rate or 0.0, steps, round(recipe.warmup * steps))
     optimizer = keras.optimizers.AdamW(

@@ -177,7 +177,7 @@ def with_head(model: keras.Model, classes: int, seed: int) -> keras.Model:
         name=taps.layer_name("head/logits"),
     )
     kept = {tap: tensor for tap, tensor in model.output.items() if tap != name}
-    return keras.Model(model.input, {**kept, "head/logits": head(features)}, name=model.name)
+    return keras.Model(model.inputs[0], {**kept, "head/logits": head(features)}, name=model.name)
 
 
 def _last(model: keras.Model) -> str:

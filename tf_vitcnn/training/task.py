@@ -107,7 +107,7 @@ class Task:
         model = self.origin.model
         if self.work is not model:
             model.set_weights(self.work.get_weights())
-        return keras.Model(model.input, self.origin.logits, name=model.name)
+        return keras.Model(model.inputs[0], self.origin.logits, name=model.name)
 
     def sidecar(self, name: str) -> dict[str, Any]:
         """What goes with the log."""
