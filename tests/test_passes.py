@@ -3,27 +3,31 @@
 import pytest
 
 from tests import toys
-from tf_vitcnn import passes, resume, walk
+from tf_vitcnn import memory, resume, walk
 from tf_vitcnn.analyses.base import Run
 from tf_vitcnn.analyses.cka import CKA
 from tf_vitcnn.analyses.head_subsets import HeadSubsets
 from tf_vitcnn.analyses.localization import Localization
 from tf_vitcnn.analyses.receptive_field import ReceptiveField
 from tf_vitcnn.analyses.skip_ratio import SkipRatio
+from tf_vitcnn.devices import Replicas, strategy
 from tf_vitcnn.drive import tables
+from tf_vitcnn.passes import shared
 from tf_vitcnn.runner import run
 from tf_vitcnn.session import Request, Session
+from tf_vitcnn.taps import select
 
 IMAGES, BATCH = 50, 12
+REPLICAS = Replicas(strategy("cpu"))
 
 
 def text(table):
     return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
-def together(analyses, against=None, checkpoint=None, strategy="cpu"):
+def together(analyses, against=None, checkpoint=None):
     request = Request(analyses, "digits:test", images=IMAGES, batch=BATCH, quiet=True)
-    with Session(request, toys.shared("vit"), against, strategy) as session:
+    with Session(request, toys.shared("vit"), against) as session:
         return [text(table) for table in tables(session, checkpoint)]
 
 
@@ -77,17 +81,23 @@ def test_a_shared_pass_goes_on_where_it_was_killed(stop, steps, tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
-def test_who_shares():
+def bound(images=IMAGES, batch=BATCH, taps="block0*/resid/post"):
     vit = toys.shared("vit")
+    return Run((vit,), (tuple(select(vit.taps, [taps])),), images=images, batch=batch)
 
-    def bound(images=IMAGES, batch=BATCH):
-        ends = ("block00/resid/post", "block01/resid/post")
-        return Run((vit,), (ends,), images=images, batch=batch)
 
+def test_who_shares():
     grams = (CKA(repeats=1), Localization())
-    assert passes.shared(grams, [bound(), bound()], 8e9, 1) == [[0, 1]]
-    assert passes.shared(grams, [bound(), bound(images=24)], 8e9, 1) == [[0], [1]]
-    assert passes.shared(grams, [bound(), bound(batch=10)], 8e9, 1) == [[0], [1]]
-    assert passes.shared(grams, [bound(), bound()], 1e9, 1) == [[0], [1]]  # no room for both
+    assert shared(grams, [bound(), bound()], 8e9, REPLICAS) == [[0, 1]]
+    assert shared(grams, [bound(), bound(images=24)], 8e9, REPLICAS) == [[0], [1]]
+    assert shared(grams, [bound(), bound(batch=10)], 8e9, REPLICAS) == [[0], [1]]
     others = (SkipRatio(), Localization(), ReceptiveField(), SkipRatio())
-    assert passes.shared(others, [bound()] * 4, 8e9, 1) == [[0, 3], [1], [2]]
+    assert shared(others, [bound()] * 4, 8e9, REPLICAS) == [[0, 3], [1], [2]]
+
+
+def test_without_room_for_all_each_has_its_own_pass():
+    grams, runs = (CKA(repeats=1), Localization()), [bound(2048, 2048, "block*"), bound(2048, 2048)]
+    room = [memory.grams([a], [r], 8e9, 1).expected for a, r in zip(grams, runs, strict=True)]
+    assert memory.grams(grams, runs, 8e9, 1).expected > max(room) + 1e8
+    assert shared(grams, runs, max(room), REPLICAS) == [[0], [1]]
+    assert shared(grams, runs, sum(room), REPLICAS) == [[0, 1]]

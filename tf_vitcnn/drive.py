@@ -32,7 +32,7 @@ def tables(session: Session, checkpoint: epath.Path | None = None) -> list[pd.Da
     """The finished tables, in the request's order, each with its sidecar in `.attrs`."""
     drive = Drive(session)
     jobs = session.request.analyses
-    groups = shared(jobs, session.runs, session.budget, session.replicas.local)
+    groups = shared(jobs, session.runs, session.budget, session.replicas)
     # before anything is drawn: what is skipped then belongs to the tables' records
     saved = [Checkpoint(_beside(checkpoint, g), _identity(session, g), writes=session.chief) for g in groups]
     results: dict[int, pd.DataFrame] = {}
@@ -156,14 +156,10 @@ class Drive:
         runs = [self.session.runs[i] for i in group]
         bound, count = runs[0], self.replicas.count
         each = bound.images // bound.batch  # minibatches in a draw
-        if dropped := bound.images - each * bound.batch:
-            self.session.note(f"{dropped} of {bound.images} images left out: no whole minibatch of {bound.batch}")
-        draws = range(max(job.draws() for job in jobs))
-        drawn = [self._draw("data", bound.images, bound.seed + r)[: each * bound.batch] for r in draws]
-        picked = Picked(np.concatenate(drawn), np.zeros(each * bound.batch * len(drawn), np.int32))
+        picked = self._draws(bound, max(job.draws() for job in jobs))
         plan = memory.grams(jobs, runs, self.session.budget, self.replicas.local)
         state = self._resumed(saved, plan)
-        positions = feed.minibatch_chunks(each * len(drawn), bound.batch, state.micro, count)
+        positions = feed.minibatch_chunks(len(picked.indices) // bound.batch, bound.batch, state.micro, count)
         preprocessings = [subject.preprocessing for subject in self.session.subjects]
         source, jit = self.session.sources["data"], self.request.jit
         with self.replicas.strategy.scope():
@@ -188,6 +184,15 @@ class Drive:
         progress.close()
         for job, run in zip(jobs, runs, strict=True):
             yield job.table(_of(state.totals, job.name), {}, run)
+
+    def _draws(self, bound: Run, draws: int) -> Picked:
+        """The images of whole minibatches, draw after draw."""
+        whole = bound.images // bound.batch * bound.batch
+        if whole < bound.images:
+            left = bound.images - whole
+            self.session.note(f"{left} of {bound.images} images left out: no whole minibatch of {bound.batch}")
+        drawn = [self._draw("data", bound.images, bound.seed + r)[:whole] for r in range(draws)]
+        return Picked(np.concatenate(drawn), np.zeros(whole * draws, np.int32))
 
     def _places(self, active: Sequence[GramSums], numbers: np.ndarray, each: int) -> tuple[list[Any], list[Any]]:
         """For each analysis the group of the replicas' minibatches, by draw if there are several, and its weight."""

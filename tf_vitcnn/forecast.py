@@ -19,7 +19,7 @@ def forecast(session: Session) -> str:
         for analysis, bound in zip(session.request.analyses, session.runs, strict=True)
         for subject, chosen in zip(session.subjects, bound.taps, strict=True)
     ]
-    for group in shared(session.request.analyses, session.runs, session.budget, session.replicas.local):
+    for group in shared(session.request.analyses, session.runs, session.budget, session.replicas):
         lines += _pass(session, group)
     return "\n".join(lines)
 

@@ -11,11 +11,12 @@ from collections.abc import Hashable, Sequence
 
 from tf_vitcnn import memory
 from tf_vitcnn.analyses.base import Analysis, PerImage, PerMinibatch, Run
+from tf_vitcnn.devices import Replicas
 from tf_vitcnn.errors import BadInput
 
 
-def shared(analyses: Sequence[Analysis], runs: Sequence[Run], budget: float, replicas: int) -> list[list[int]]:
-    """Groups of analyses, each one pass; `replicas` are those of this process."""
+def shared(analyses: Sequence[Analysis], runs: Sequence[Run], budget: float, replicas: Replicas) -> list[list[int]]:
+    """Groups of analyses, each one pass; the same on all workers."""
     groups: dict[Hashable, list[int]] = {}
     for i, (analysis, bound) in enumerate(zip(analyses, runs, strict=True)):
         groups.setdefault(_images(analysis, bound) or i, []).append(i)
@@ -36,9 +37,13 @@ def _images(analysis: Analysis, bound: Run) -> Hashable:
     return None
 
 
-def _fit(grams: Sequence[PerMinibatch], runs: Sequence[Run], budget: float, replicas: int) -> bool:
+def _fit(grams: Sequence[PerMinibatch], runs: Sequence[Run], budget: float, replicas: Replicas) -> bool:
+    if len(grams) == 1:
+        return True  # or is refused when its turn comes
     try:
-        memory.grams(grams, runs, budget, replicas)
+        memory.grams(grams, runs, budget, replicas.local)
+        fits = True
     except BadInput:
-        return False
-    return True
+        fits = False
+    # workers that walk different passes would wait for each other without end
+    return bool(replicas.broadcast(int(fits)))
