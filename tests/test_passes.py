@@ -1,6 +1,7 @@
 """Analyses named together: one pass over the data where they can, and the tables of separate runs to the byte."""
 
 import pytest
+from etils import epath
 
 from tests import toys
 from tf_vitcnn import memory, resume, walk
@@ -12,6 +13,7 @@ from tf_vitcnn.analyses.receptive_field import ReceptiveField
 from tf_vitcnn.analyses.skip_ratio import SkipRatio
 from tf_vitcnn.devices import Replicas, strategy
 from tf_vitcnn.drive import tables
+from tf_vitcnn.errors import BadInput
 from tf_vitcnn.passes import shared
 from tf_vitcnn.runner import run
 from tf_vitcnn.session import Request, Session
@@ -101,3 +103,14 @@ def test_without_room_for_all_each_has_its_own_pass():
     assert memory.grams(grams, runs, 8e9, 1).expected > max(room) + 1e8
     assert shared(grams, runs, max(room), REPLICAS) == [[0], [1]]
     assert shared(grams, runs, sum(room), REPLICAS) == [[0, 1]]
+
+
+def test_a_checkpoint_whose_totals_have_other_names_is_refused(tmp_path, monkeypatch):
+    where = epath.Path(tmp_path / "waiting.npz")
+    with monkeypatch.context() as older:
+        older.setattr(resume, "FORMAT", 1)
+        resume.Checkpoint(where, {"analysis": "cka"}).save(resume.Progressed(step=3), force=True)
+    with pytest.raises(BadInput, match="remove it to start anew"):
+        resume.Checkpoint(where, {"analysis": "cka"}).load()
+    resume.Checkpoint(where, {"analysis": "cka"}).save(resume.Progressed(step=3), force=True)
+    assert resume.Checkpoint(where, {"analysis": "cka"}).load().step == 3

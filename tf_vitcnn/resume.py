@@ -18,6 +18,7 @@ from etils import epath
 from tf_vitcnn import table
 from tf_vitcnn.errors import UNREADABLE, BadInput
 
+FORMAT = 2  # 1: a Gram analysis' totals without its name
 EVERY = float(os.environ.get("TF_VITCNN_CHECKPOINT_SECONDS", "20"))  # a kill costs no more than this and one step
 
 
@@ -48,6 +49,8 @@ class Checkpoint:
             with np.load(io.BytesIO(self.path.read_bytes()), allow_pickle=False) as saved:
                 arrays = {key: saved[key] for key in saved.files}
             header = json.loads(str(arrays.pop("header")))
+            if header["format"] != FORMAT:
+                raise ValueError("totals by other names")
             stage, step, micro = (int(header[key]) for key in ("stage", "step", "micro"))
             identity, parts = dict(header["identity"]), _by_part(arrays)
         except UNREADABLE as error:
@@ -62,7 +65,8 @@ class Checkpoint:
         if self.path is None or not self.writes or (not force and time.monotonic() - self.last < self.pause):
             return
         begun = time.monotonic()
-        header = {"identity": self.identity, "stage": state.stage, "step": state.step, "micro": state.micro}
+        place = {"stage": state.stage, "step": state.step, "micro": state.micro}
+        header = {"format": FORMAT, "identity": self.identity, **place}
         arrays: dict[str, Any] = {"header": np.array(json.dumps(header))}
         arrays |= {f"totals:{k}": v for k, v in state.totals.items()}
         arrays |= {f"constants:{k}": v for k, v in state.constants.items()}
