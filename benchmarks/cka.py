@@ -76,6 +76,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--memory", type=float, default=None)
     parser.add_argument("--precision", nargs="*", default=["float32"])
+    parser.add_argument("--no-walk", action="store_true", help="leave out the walk with a sum per tap")
     args = parser.parse_args()
     subject = tf_vitcnn.load(args.model)
     source = open_source("noise")
@@ -89,6 +90,8 @@ def main():
         "walk with a sum per tap": reduced(subject, source, indices, plan.micro, taps),
         **runs,
     }
+    if args.no_walk:
+        del runs["walk with a sum per tap"]
     print(f"{args.model}: {len(taps)} taps, minibatch {args.batch}, micro-batch {plan.micro}")
     print(f"planned {plan.expected / 1e9:.1f} GB")
     times = {name: [] for name in runs}

@@ -106,3 +106,14 @@ def test_half_precision_probabilities_are_weighed_in_single():
     sums = attention_sums(probs, 0, grid_distances(7, 7, (32, 32)))
     assert sums.distance.dtype == tf.float32
     assert (sums.distance / sums.kept).numpy() == pytest.approx(uniform_distance(7, 7, (32, 32)), rel=1e-5)
+
+
+def test_a_small_share_on_the_grid_keeps_its_digits():
+    probs = np.random.default_rng(0).random((2, 3, 10, 10)).astype("float32")
+    probs[:, 0, :, 0] = 1e5  # a head that looks at the class token, all but a millionth or so
+    probs /= probs.sum(-1, keepdims=True)
+    distances = grid_distances(3, 3)
+    sums = attention_sums(probs, 1, distances)
+    grid = probs[:, :, 1:, 1:].astype("float64")
+    expected = ((grid * distances).sum(-1) / grid.sum(-1)).sum(-1)
+    np.testing.assert_allclose(sums.distance, expected, rtol=1e-5)

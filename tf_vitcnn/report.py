@@ -17,13 +17,14 @@ from etils import epath
 from tf_vitcnn import analyses, charts, claims
 from tf_vitcnn.claims import Result, Verdict
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.table import first_line, read_table
+from tf_vitcnn.table import first_line, read_sidecar, read_table
 
 if TYPE_CHECKING:
     from tf_vitcnn.charts import Drawing
 
 FORMATS = ("html", "json", "png", "svg")
 CLAIMS = "claims.csv"
+APART = ("training_log", "scale")  # tables that no figure of the paper shows
 PNG_SCALE = 2  # whole pixels per unit: fractions leave seams between cells
 _KINDS: dict[str, type | tuple] = {"subjects": list, "parameters": dict, "data": dict}
 
@@ -92,11 +93,14 @@ def gather(root: epath.Path) -> tuple[list[Result], list[str]]:
     results: list[Result] = []
     problems: list[str] = []
     names: dict[str, tuple[str, Any]] = {}
-    for csv in sorted(root.glob("*/*.csv"), key=str):
+    # ANALYSIS/NAME.csv, of one study or of several side by side
+    for csv in sorted([*root.glob("*/*.csv"), *root.glob("*/*/*.csv")], key=str):
         path = csv.relative_to(root).as_posix()
         if csv.name == CLAIMS or csv.name.startswith("."):
             continue
         try:
+            if read_sidecar(csv)["analysis"] in APART:
+                continue
             table = read_table(csv)
             result = Result(table, _checked(table, table.attrs.pop("sidecar")), path)
             _same_networks(result, names)

@@ -1,15 +1,18 @@
-"""Ridge regression in closed form onto targets in {-1, 1}^C, one eigendecomposition for every lambda.
+"""Ridge regression in closed form onto targets in {-1, 1}^C, one decomposition for every lambda.
 
 With features and targets centred on their means (so the intercept is free), A = X'X and B = X'Y,
 
-    W(l) = (A + l I)^-1 B,          A = Q diag(e) Q'   =>   W(l) = Q diag(1 / (e + l)) Q'B.
+    W(l) = (A + l I)^-1 B.
 
-The squared error on a held-out part with G = X'X, R = X'Y, T = tr Y'Y about the same means is
+Known by its rows, the held-out part is predicted for every lambda. A = Q T Q' with T tridiagonal costs a fraction of
+an eigendecomposition, and then (T + l I)^-1 Q'B is a few operations per number: P(l) = (X_held Q) (T + l I)^-1 Q'B.
+With fewer images than features the dual form has the same shape, X X' in place of A and Y in place of B.
 
-    T - 2 tr W'R + tr W'G W = T - 2 d.diag(C S') + d'(Q'GQ * CC')d,   d = 1 / (e + l), C = Q'B, S = Q'R,
+Known by its sums alone (G = X'X, R = X'Y, T = tr Y'Y about the same means), its squared error is, with
+A = Q diag(e) Q',
 
-so that after the decomposition a lambda costs one product of a vector with a matrix. With fewer images than features
-the dual form has the same shape: X X' = U diag(e) U', C = U'Y, Q'GQ = M'M and S = M'Y with M = X_held X'U.
+    T - 2 tr W'R + tr W'G W = T - 2 d.diag(C S') + d'(Q'GQ * CC')d,   d = 1 / (e + l), C = Q'B, S = Q'R.
+
 Lambda minimises that error; the final solve uses all images (Dosovitskiy et al. 2021, appendix D.4).
 
 Axes: n images, p features, c classes. All in float64: the sums of centred float32 products cancel.
@@ -24,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.linalg
 import scipy.sparse
+from scipy.linalg import lapack
 from threadpoolctl import threadpool_limits
 
 LAMBDAS = 2.0 ** np.arange(-10, 21)
@@ -149,33 +153,50 @@ def solve_all(problems: Sequence[Callable[[], Solution]]) -> list[Solution]:
 
 def _primal_errors(train: Sums, test: np.ndarray, label: np.ndarray, lambdas: np.ndarray) -> np.ndarray:
     centred = _centred(train)
-    spectrum, basis = np.linalg.eigh(centred.a)
-    projected, target = test @ basis, _targets(label, len(train.images)) - centred.target
-    return held_out_errors(
-        spectrum=spectrum,
-        c=basis.T @ centred.b,
-        s=projected.T @ target,
-        gram=projected.T @ projected,
-        total=float((target**2).sum()),
-        lambdas=lambdas,
-    )
+    target = _targets(label, len(train.images)) - centred.target
+    return _errors(centred.a, centred.b, test.T, target, lambdas)
 
 
 def _dual_errors(
     train: np.ndarray, label: np.ndarray, test: np.ndarray, test_label: np.ndarray, classes: int, lambdas: np.ndarray
 ) -> np.ndarray:
-    mean_target = _mean_target(np.bincount(label, minlength=classes))
-    spectrum, basis = np.linalg.eigh(train @ train.T)
-    projected = test @ (train.T @ basis)  # [held, n]
-    target = _targets(test_label, classes) - mean_target
-    return held_out_errors(
-        spectrum=spectrum,
-        c=basis.T @ (_targets(label, classes) - mean_target),
-        s=projected.T @ target,
-        gram=projected.T @ projected,
-        total=float((target**2).sum()),
-        lambdas=lambdas,
-    )
+    mean = _mean_target(np.bincount(label, minlength=classes))
+    targets = [_targets(part, classes) - mean for part in (label, test_label)]
+    return _errors(train @ train.T, targets[0], train @ test.T, targets[1], lambdas)
+
+
+def _errors(a: np.ndarray, b: np.ndarray, h: np.ndarray, target: np.ndarray, lambdas: np.ndarray) -> np.ndarray:
+    """Squared error of the predictions h' (A + l I)^-1 b for every lambda."""
+    shifted = Shifted(a)
+    b, h = shifted.rotate(b), shifted.rotate(h)
+    return np.array([((target - h.T @ shifted.solve(b, l2)) ** 2).sum() for l2 in lambdas])
+
+
+class Shifted:
+    """(A + l I)^-1 for many l: A, positive semi-definite up to rounding, is brought to tridiagonal form once."""
+
+    def __init__(self, a: np.ndarray) -> None:
+        lwork, _ = lapack.dsytrd_lwork(len(a), lower=1)
+        packed, self.diagonal, self.off, self.tau, _ = lapack.dsytrd(a, lower=1, lwork=int(lwork))
+        self.reflectors = np.asfortranarray(packed[1:, :-1])
+
+    def rotate(self, x: np.ndarray) -> np.ndarray:
+        """Q'x."""
+        if len(self.diagonal) < 2:
+            return x
+        out = np.asfortranarray(x[1:])
+        _, lwork, _ = lapack.dormqr("L", "T", self.reflectors, self.tau, out, -1)
+        out, _, _ = lapack.dormqr("L", "T", self.reflectors, self.tau, out, int(lwork[0]), overwrite_c=1)
+        return np.concatenate([x[:1], out])
+
+    def solve(self, rotated: np.ndarray, l2: float) -> np.ndarray:
+        """(T + l I)^-1 of what `rotate` returned."""
+        *_, out, info = lapack.dptsv(self.diagonal + l2, self.off, rotated)
+        if info == 0:
+            return out
+        # rounding left an eigenvalue below -lambda
+        spectrum, basis = scipy.linalg.eigh_tridiagonal(self.diagonal, self.off)
+        return basis @ ((basis.T @ rotated) / (np.maximum(spectrum, 0) + l2)[:, None])
 
 
 def _dual_solution(
