@@ -49,7 +49,7 @@ def main() -> None:
     if not flags.smoke:
         prepare(flags.data, flags.out)
     if "train" in steps:
-        machine = fit.Machine(jit=False if flags.smoke else None)  # minutes are not worth compiling for
+        machine = fit.Machine(jit=not flags.smoke)  # minutes are not worth compiling for
         for path in plan.train_all(plan.read(chosen), flags.out / "models", machine):
             print(path)
     if "analyze" in steps:

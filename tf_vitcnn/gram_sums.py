@@ -18,8 +18,6 @@ from tf_vitcnn.errors import BadInput
 from tf_vitcnn.stats import folded, hsic
 from tf_vitcnn.stats.folded import TOGETHER
 
-LARGE = 4e9  # multiplications of a Gram from which a second of compilation pays
-
 
 class GramSums:
     """The views of one analysis, what centres and scales them, and the minibatch's Grams so far."""
@@ -36,9 +34,7 @@ class GramSums:
         self.offsets: dict[int, Any] = {}  # squared norm of each representation's shift
         self.scales: dict[int, Any] = {}
         self._gram = replicas.function(self._fold, jit)
-        # TensorFlow's CPU kernel multiplies blocks of 256 rows at half the rate of XLA's
-        lone_cpu = replicas.plain and not tf.config.list_physical_devices("GPU")
-        self._large = replicas.function(self._fold, True) if lone_cpu else self._gram
+        self._compiled = replicas.function(self._fold, True) if replicas.plain else self._gram
         self._inner = replicas.summed(self._products, jit)
         self._concat = replicas.function(lambda parts: tf.concat(parts, axis=0))
         self._cut: dict[tuple[int, int], Any] = {}
@@ -72,7 +68,7 @@ class GramSums:
     def add(self, i: int, chunks: list[Any]) -> None:
         """Folds the Grams of a view from all its chunks [r, b, p] of the minibatch."""
         count, letter = len(self.views[i].keys), self.letters[i]
-        gram = self._large if self.run.batch**2 * self.shifts[i].shape[-1] >= LARGE else self._gram
+        gram = self._compiled if hsic.compiles(self.run.batch, self.shifts[i].shape[-1]) else self._gram
         for start in range(0, count, TOGETHER):
             part = slice(start, min(start + TOGETHER, count))
             here = chunks if part == slice(0, count) else self._slices(chunks, part)

@@ -23,7 +23,8 @@ import tensorflow as tf
 from tf_vitcnn.errors import BadInput
 
 CONSTANT = 1e-6  # centred norm over uncentred norm at which a layer is constant and has no CKA
-BLOCK = 256  # rows of a Gram block: the fastest measured among 64 to 1024
+BLOCK = 128  # rows of a Gram block: compiled, the fastest measured among 64 to 1024
+LARGE = 4e9  # multiplications of a Gram from which a second of compilation pays
 
 
 def gram(chunks: Sequence[Any]) -> Any:
@@ -50,6 +51,11 @@ def _product(x: Any, y: Any) -> Any:
         return tf.linalg.matmul(x, y, transpose_b=True, output_type=tf.float32)
     # TensorFlow's CPU kernel accumulates bfloat16 products in float32 too, but rounds the result
     return tf.cast(tf.linalg.matmul(x, y, transpose_b=True), tf.float32)
+
+
+def compiles(n: int, p: int) -> bool:
+    """Whether the Gram of [n, p] features is better compiled: TensorFlow's own kernel for CPUs is half as fast."""
+    return n * n * p >= LARGE and not tf.config.list_physical_devices("GPU")
 
 
 @cache
@@ -138,13 +144,15 @@ class MinibatchCKA(keras.metrics.Metric):
             self._scales = [_first_scale(layer) for layer in layers]
         if len(layers) != len(self._scales):
             raise BadInput(f"this minibatch has {len(layers)} layers, the first one had {len(self._scales)}")
-        folded, norms = [], []
+        vectors, norms = [], []
         for layer, power in zip(layers, self._scales, strict=True):
-            vector, norm = _folded(layer, power, self.precision)
-            folded.append(vector)
+            x = tf.reshape(layer, [layer.shape[0], -1])
+            folded = _compiled if compiles(*x.shape) else _folded
+            vector, norm = folded(x, power, self.precision)
+            vectors.append(vector)
             norms.append(norm)
         split = len(sides[0])
-        added = _inner(tf.stack(folded[:split]), tf.stack(folded[split:]) if others is not None else None)
+        added = _inner(tf.stack(vectors[:split]), tf.stack(vectors[split:]) if others is not None else None)
         scale = normaliser(sizes.pop())
         sums = {key: value.numpy().astype(np.float64) / scale for key, value in added.items()}
         sums["norms"] = np.stack([n.numpy().astype(np.float64) for n in norms])
@@ -171,17 +179,20 @@ def _first_scale(layer: Any) -> Any:
     return power_of_two(x - tf.reduce_mean(x, axis=0))
 
 
-@tf.function(reduce_retracing=False)
-def _folded(layer: Any, scale: Any, precision: str) -> tuple[Any, Any]:
-    """The folded, U-centred Gram [~n²/2] of one layer, and its centred and uncentred squared norms."""
-    n = layer.shape[0]
-    x = tf.reshape(layer, [n, -1]) * scale
+def _fold(x: Any, scale: Any, precision: str) -> tuple[Any, Any]:
+    """The folded, U-centred Gram [~n²/2] of one layer [n, p], and its centred and uncentred squared norms."""
+    n = x.shape[0]
+    x = x * scale
     # float32: two subtractions leave a mean of rounding's size, whatever the offset was
     centred = x - tf.reduce_mean(x, axis=0)
     norm = tf.stack([tf.reduce_sum(tf.square(centred)), tf.reduce_sum(tf.square(x))])
     centred = tf.cast(centred, precision)[None]
     blocks = [centred[:, i : i + BLOCK] for i in range(0, n, BLOCK)]
     return fold(u_centre(gram(blocks)))[0], norm
+
+
+_folded = tf.function(_fold, reduce_retracing=False)
+_compiled = tf.function(_fold, jit_compile=True, reduce_retracing=False)
 
 
 @tf.function(reduce_retracing=True)
