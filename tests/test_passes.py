@@ -1,6 +1,7 @@
 """Analyses named together: one pass over the data where they can, and the tables of separate runs to the byte."""
 
 import pytest
+import tensorflow as tf
 from etils import epath
 
 from tests import toys
@@ -66,6 +67,20 @@ def test_a_shared_pass_gives_the_tables_of_separate_ones(analyses, against, mini
     found = together(analyses, other)
     assert steps["walked"] == minibatches
     assert found == alone(analyses, other)
+
+
+def test_replicas_in_one_step_may_be_at_different_draws():
+    both = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with both.scope():
+        vit = toys.vit()
+    analyses = PAIRS[0][0]
+    setting = {
+        "images": 36,
+        "batch": BATCH,
+    }  # three minibatches: the second step has the last and the next draw's first
+    with Session(Request(analyses, "digits:test", **setting, quiet=True), vit, None, both) as session:
+        found = [text(table) for table in tables(session)]
+    assert found == [text(run(a, vit, "digits:test", strategy=both, **setting)) for a in analyses]
 
 
 @pytest.mark.parametrize("stop", [2, 6], ids=["both under way", "one is done"])
