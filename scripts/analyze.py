@@ -3,6 +3,7 @@
 python scripts/analyze.py cka --model vit_b32 --against bit_r50x1 --data imagenet2012:validation
 """
 
+import contextlib
 import dataclasses
 import sys
 from typing import Any
@@ -99,6 +100,13 @@ def with_fields(kinds: list[type[Analysis]]) -> type:
 def analyze(chosen: tuple[Analysis, ...], flags: Any) -> int:
     """Computes what is not there yet and writes it."""
     start_tensorflow()
+    from tf_vitcnn import devices
+
+    with devices.naming_lost_worker(flags.strategy):
+        return _analyze(chosen, flags)
+
+
+def _analyze(chosen: tuple[Analysis, ...], flags: Any) -> int:
     from tf_vitcnn.drive import tables
     from tf_vitcnn.forecast import forecast
     from tf_vitcnn.resume import Lock
@@ -125,13 +133,20 @@ def analyze(chosen: tuple[Analysis, ...], flags: Any) -> int:
         missing = [i for i, path in enumerate(paths) if not kept(path, session.sidecar(i), flags.overwrite)]
         if missing:
             session.keep(missing)
-            folder = epath.Path(flags.resume_dir) if flags.resume_dir else paths[missing[0]].parent
-            waiting = folder / f".{paths[missing[0]].name}.resume.npz"
-            with Lock(f"{paths[missing[0]]}.lock" if session.chief else None):
-                made = tables(session, waiting)
-                if session.chief:
-                    for i, result in zip(missing, made, strict=True):
-                        table.write(paths[i], result, result.attrs["sidecar"])
+            waiting = paths[missing[0]].parent / f".{paths[missing[0]].name}.resume.npz"
+            if flags.resume_dir:  # one directory for all analyses
+                waiting = epath.Path(flags.resume_dir) / f".{chosen[missing[0]].name}{waiting.name}"
+
+            def write(made: list[Any]) -> None:
+                for i, result in zip(missing if session.chief else (), made, strict=session.chief):
+                    table.write(paths[i], result, result.attrs["sidecar"])
+
+            with contextlib.ExitStack() as locks:
+                for path in (paths[i] for i in missing if session.chief):
+                    locks.enter_context(Lock(f"{path}.lock"))
+                    table.discard_parts(path)
+                locks.enter_context(Lock(f"{waiting}.lock" if session.chief else None))
+                tables(session, waiting, write)
     for path in paths:
         print(f"{path}.csv")
     return 0
@@ -163,7 +178,7 @@ def writable(folder: epath.Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
         probe.write_text("")
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another worker may have been faster
     except OSError as error:
         raise BadInput(f"{folder}: cannot be written: {error.strerror or error}") from error
 

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone works wi
 
 import analyze
 
-from tf_vitcnn import analyses, claims, cli, page, report
+from tf_vitcnn import analyses, cli, report
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.subject import Subject, load
 from tf_vitcnn.training import fit
@@ -91,8 +91,7 @@ def main(
     tables(todo, specs, {**common, "out": str(out / "results")})
     found = report.collect(out / "results")
     target = out / "report.html"
-    target.write_text(page.page(found), encoding="utf-8")
-    (out / "results" / report.CLAIMS).write_text(claims.to_csv(found.verdicts), encoding="utf-8")
+    report.write(found, target, out / "results")
     for problem in found.problems:
         say(f"left out: {problem}")
     say(f"done in {(time.monotonic() - begun) / 60:.1f} minutes; open {target}")

@@ -8,9 +8,8 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone works without installation
 
 from tf_vitcnn import cli, report
-from tf_vitcnn.claims import to_csv
 from tf_vitcnn.errors import BadInput, unknown
-from tf_vitcnn.page import page
+from tf_vitcnn.page import TITLE
 
 
 def main(
@@ -18,7 +17,7 @@ def main(
     out: Path | None = None,
     charts: Path | None = None,
     format: str = "html",
-    title: str = "How do these networks see?",
+    title: str = TITLE,
 ) -> None:
     """Verdicts, figures and provenance of every table under RESULTS, on one page that opens without a network.
 
@@ -32,14 +31,9 @@ def main(
     formats = _formats(format)
     found = report.collect(results)
     target = out or results / "report.html"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(page(found, title), encoding="utf-8")
-        (results / report.CLAIMS).write_text(to_csv(found.verdicts), encoding="utf-8")
-        if charts is not None:
-            report.write_charts(found, charts, formats)
-    except OSError as error:
-        raise BadInput(f"cannot write {error.filename or target}: {error.strerror}") from error
+    report.write(found, target, results, title)
+    if charts is not None:
+        report.write_charts(found, charts, formats)
     for problem in found.problems:
         print(f"left out: {problem}", file=sys.stderr)
     print(target)

@@ -15,7 +15,7 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone works without installation
 
-from tf_vitcnn import cli
+from tf_vitcnn import cli, files
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.table import read_table
 from tf_vitcnn.training import fit, log, plan
@@ -79,7 +79,9 @@ def finished(path: Path) -> Path:
     curve = path.with_suffix(".log.svg")
     table = path.with_suffix(".log.csv")
     if not curve.exists() and table.exists():
-        log.chart(read_table(table)).save(curve)
+        files.discard_parts(curve)
+        with files.replacing(curve) as part:
+            log.chart(read_table(table)).save(part)
     return path
 
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from tf_vitcnn.errors import BadInput
+from tf_vitcnn.table import first_line
 
+# what a collective raises when its other side is gone
+LOST = (
+    *(tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError),
+    *(tf.errors.InternalError, tf.errors.FailedPreconditionError),
+)
 CHOICES = ("cpu", "gpu", "mirrored", "multiworker", "tpu", "tpu:NAME")
 
 
@@ -35,6 +43,20 @@ def strategy(name: str | tf.distribute.Strategy) -> tf.distribute.Strategy:
     if name == "tpu" or name.startswith("tpu:"):
         return _tpu(name.partition(":")[2])
     raise BadInput(f"unknown strategy {name!r}; available: {', '.join(CHOICES)}")
+
+
+@contextlib.contextmanager
+def naming_lost_worker(name: str | tf.distribute.Strategy) -> Iterator[None]:
+    """Turns what TensorFlow raises in the workers that are left, when one is lost, into one line."""
+    try:
+        yield
+    except LOST as error:
+        if name != "multiworker":
+            raise
+        reason = re.sub(r"\{\{.*?\}\}\s*", "", first_line(error))[:200]
+        raise BadInput(
+            f"another worker ended or cannot be reached ({reason}); start all workers again: they go on where they were"
+        ) from error
 
 
 def _multiworker() -> tf.distribute.Strategy:

@@ -6,7 +6,7 @@ same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -28,8 +28,13 @@ from tf_vitcnn.session import Session
 from tf_vitcnn.table import Sidecar
 
 
-def tables(session: Session, checkpoint: epath.Path | None = None) -> list[pd.DataFrame]:
-    """The finished tables, in the request's order, each with its sidecar in `.attrs`."""
+def tables(
+    session: Session, checkpoint: epath.Path | None = None, write: Callable[[list[pd.DataFrame]], None] | None = None
+) -> list[pd.DataFrame]:
+    """The finished tables, in the request's order, each with its sidecar in `.attrs`; given to `write` if there is one.
+
+    What was saved on the way goes only after that: a disk too full for the tables costs no more than a restart.
+    """
     drive = Drive(session)
     jobs = session.request.analyses
     groups = shared(jobs, session.runs, session.budget, session.replicas)
@@ -41,10 +46,13 @@ def tables(session: Session, checkpoint: epath.Path | None = None) -> list[pd.Da
         for index, table in zip(group, kind(group, waiting), strict=True):
             table.attrs["sidecar"] = session.sidecar(index)
             results[index] = table
+    made = [results[i] for i in range(len(jobs))]
+    if write is not None:
+        write(made)
     # only now: a kill between two analyses keeps the first one's totals
     for waiting in saved:
         waiting.clear()
-    return [results[i] for i in range(len(jobs))]
+    return made
 
 
 def _identity(session: Session, group: Sequence[int]) -> Sidecar:
@@ -92,7 +100,8 @@ class Drive:
             if number + 1 < len(stages):
                 mine = _of(state.totals, per_image[0].name)
                 new = per_image[0].constants(stage, mine, state.constants, runs[0])
-                state = Progressed(number + 1, 0, state.micro, {}, {**state.constants, **_arrays(new)})
+                constants = {**state.constants, **_arrays(new)}
+                state = Progressed(number + 1, 0, state.micro, state.replicas, {}, constants)
                 saved.save(state, force=True)
         return [
             a.table(_of(state.totals, a.name), state.constants, bound) for a, bound in zip(per_image, runs, strict=True)
@@ -142,6 +151,7 @@ class Drive:
     def _resumed(self, saved: Checkpoint, plan: memory.Plan) -> Progressed:
         state = saved.load()
         state.micro = state.micro or plan.micro
+        state.shared_by(self.replicas.count, saved.path)
         if not self.replicas.alone:
             # all workers begin where the chief does; the totals of the others are never written
             mine, state.stage = state.stage, self.replicas.broadcast(state.stage)

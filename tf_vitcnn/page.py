@@ -13,6 +13,7 @@ from tf_vitcnn.claims import Check, Result, Verdict
 if TYPE_CHECKING:
     from tf_vitcnn.report import Figure, Report
 
+TITLE = "How do these networks see?"
 # The page may run its own scripts (Vega compiles expressions) and fetch nothing at all.
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -54,7 +55,7 @@ SCRIPT = """
 WORDS = {"holds": "✓ holds", "fails": "✗ fails", "untested": "– untested"}
 
 
-def page(report: Report, title: str = "How do these networks see?") -> str:
+def page(report: Report, title: str = TITLE) -> str:
     """The whole report: verdicts first, then figures in the paper's order, then what is missing."""
     counts = {word: sum(v.word == word for v in report.verdicts) for word in WORDS}
     summary = ", ".join(f"{count} {word}" for word, count in counts.items())

@@ -9,14 +9,16 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from etils import epath
 
-from tf_vitcnn import analyses, charts, claims
+from tf_vitcnn import analyses, charts, claims, files
 from tf_vitcnn.claims import Result, Verdict
 from tf_vitcnn.errors import BadInput
+from tf_vitcnn.page import TITLE, alone, page
 from tf_vitcnn.table import first_line, read_sidecar, read_table
 
 if TYPE_CHECKING:
@@ -132,6 +134,14 @@ def draw(results: Sequence[Result]) -> tuple[list[Figure], list[tuple[str, Drawi
     return figures, missing, problems
 
 
+def write(report: Report, target: Path, root: Path, title: str = TITLE) -> None:
+    """The page, and beside the tables its verdicts: both whole or not at all."""
+    for path in (target, root / CLAIMS):
+        files.discard_parts(path)
+    files.write_text(root / CLAIMS, claims.to_csv(report.verdicts))
+    files.write_text(target, page(report, title))
+
+
 def write_charts(report: Report, folder: str | os.PathLike, formats: Iterable[str]) -> list[str]:
     """Every figure as a file of its own in each format; returns their names."""
     import json
@@ -139,10 +149,7 @@ def write_charts(report: Report, folder: str | os.PathLike, formats: Iterable[st
     import altair as alt
     import vl_convert
 
-    from tf_vitcnn.page import alone
-
-    target = epath.Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
+    target = Path(folder)
     version = vegalite_version(alt.SCHEMA_VERSION)
     written: list[str] = []
     for figure in report.figures:
@@ -151,14 +158,15 @@ def write_charts(report: Report, folder: str | os.PathLike, formats: Iterable[st
             slug += "-b"  # the same table drawn twice under one number
         for kind in formats:
             path = target / f"{slug}.{kind}"
-            if kind == "json":
-                path.write_text(json.dumps(figure.spec, separators=(",", ":")) + "\n")
-            elif kind == "html":
-                path.write_text(alone(figure))
-            elif kind == "png":
-                path.write_bytes(vl_convert.vegalite_to_png(figure.spec, vl_version=version, scale=PNG_SCALE))
-            else:
-                path.write_text(vl_convert.vegalite_to_svg(figure.spec, vl_version=version))
+            with files.replacing(path) as part:
+                if kind == "json":
+                    part.write_text(json.dumps(figure.spec, separators=(",", ":")) + "\n")
+                elif kind == "html":
+                    part.write_text(alone(figure))
+                elif kind == "png":
+                    part.write_bytes(vl_convert.vegalite_to_png(figure.spec, vl_version=version, scale=PNG_SCALE))
+                else:
+                    part.write_text(vl_convert.vegalite_to_svg(figure.spec, vl_version=version))
             written.append(path.name)
     return written
 

@@ -29,8 +29,19 @@ class Progressed:
     stage: int = 0
     step: int = 0
     micro: int = 0  # images in a micro-batch: the same after a restart, so that sums round the same
+    replicas: int = 0  # a step is so many micro-batches or minibatches
     totals: dict[str, np.ndarray] = field(default_factory=dict)
     constants: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def shared_by(self, replicas: int, path: epath.Path | None) -> None:
+        """Counts the steps anew for that many replicas; a number that cannot go on is refused."""
+        done = self.step * self.replicas
+        if done % replicas:
+            raise BadInput(
+                f"{path}: {done} batches are done, on {self.replicas} replicas; {replicas} cannot go on from there: "
+                f"take {self.replicas} or 1, or remove it to start anew"
+            )
+        self.step, self.replicas = done // replicas, replicas
 
 
 class Checkpoint:
@@ -51,21 +62,21 @@ class Checkpoint:
             header = json.loads(str(arrays.pop("header")))
             if header["format"] != FORMAT:
                 raise ValueError("totals by other names")
-            stage, step, micro = (int(header[key]) for key in ("stage", "step", "micro"))
+            stage, step, micro, replicas = (int(header[key]) for key in ("stage", "step", "micro", "replicas"))
             identity, parts = dict(header["identity"]), _by_part(arrays)
         except UNREADABLE as error:
             raise BadInput(f"{self.path}: not a checkpoint of a run; remove it to start anew") from error
         differ = table.differences(identity, self.identity)
         if differ:
             raise BadInput(f"{self.path}: checkpoint of another run ({'; '.join(differ[:3])}); remove it to start anew")
-        return Progressed(stage, step, micro, **parts)
+        return Progressed(stage, step, micro, replicas, **parts)
 
     def save(self, state: Progressed, force: bool = False) -> None:
         """Writes the state when it is time, in one rename."""
         if self.path is None or not self.writes or (not force and time.monotonic() - self.last < self.pause):
             return
         begun = time.monotonic()
-        place = {"stage": state.stage, "step": state.step, "micro": state.micro}
+        place = {"stage": state.stage, "step": state.step, "micro": state.micro, "replicas": state.replicas}
         header = {"format": FORMAT, "identity": self.identity, **place}
         arrays: dict[str, Any] = {"header": np.array(json.dumps(header))}
         arrays |= {f"totals:{k}": v for k, v in state.totals.items()}
@@ -102,8 +113,9 @@ def _by_part(arrays: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:
 class Lock:
     """One run per output: the second is refused. The lock goes with its process, however that ends."""
 
-    def __init__(self, path: str | os.PathLike | None) -> None:
+    def __init__(self, path: str | os.PathLike | None, refusal: str = "") -> None:
         self.path = Path(path) if path is not None and "://" not in str(path) else None
+        self.refusal = refusal
 
     def __enter__(self) -> Lock:
         """Takes the lock."""
@@ -111,21 +123,33 @@ class Lock:
             return self
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = self.path.open("a")
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            while True:
+                self.file = self.path.open("a")
+                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self._stands():
+                    return self
+                self.file.close()  # its owner ended, and removed it, while it was being opened here
         except BlockingIOError:
-            raise BadInput(
-                f"{self.path.parent}: another run is writing this output; wait for it or choose --tag"
-            ) from None
+            self.file.close()
+            said = f"{self.path.parent}: another run is writing this output; wait for it or choose --tag"
+            raise BadInput(self.refusal or said) from None
         except OSError as error:
             raise BadInput(f"{self.path.parent}: cannot be written: {error.strerror}") from error
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Gives the lock back."""
         if self.path is not None:
-            self.path.unlink(missing_ok=True)
+            if self._stands():  # else the directory was removed under the run, and another may have locked it anew
+                self.path.unlink(missing_ok=True)
             self.file.close()
+
+    def _stands(self) -> bool:
+        """Whether the locked file is the one that others would open."""
+        assert self.path is not None
+        try:
+            return os.path.samestat(os.fstat(self.file.fileno()), self.path.stat())
+        except OSError:
+            return False
 
 
 def merged(totals: Mapping[str, np.ndarray], sums: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -57,7 +57,9 @@ def run(
         quiet=quiet,
     )
     with Session(request, subject, against, strategy, image_size) as session:
-        checkpoint = epath.Path(resume_dir) / f".{session.stem()}.resume.npz" if resume_dir else None
+        checkpoint = (
+            epath.Path(resume_dir) / f".{request.analyses[0].name}.{session.stem()}.resume.npz" if resume_dir else None
+        )
         with Lock(f"{checkpoint}.lock" if checkpoint else None):
             return tables(session, checkpoint)[0]
 

@@ -8,6 +8,7 @@ import contextlib
 import json
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,15 +86,16 @@ def write(path: str | os.PathLike, table: pd.DataFrame, sidecar: Sidecar) -> Non
     base = epath.Path(path)
     csv = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     text = json.dumps({"format": FORMAT, **sidecar}, indent=1, ensure_ascii=False, allow_nan=False)
-    contents = {**table.attrs.get("files", {}), "csv": csv.encode(), "json": (text + "\n").encode()}
-    # a full disk shows here, before any harm
+    # the CSV last: what has a CSV is complete, and a run that is killed before goes on with the same command
+    contents = {**table.attrs.get("files", {}), "json": (text + "\n").encode(), "csv": csv.encode()}
     parts = {name: base.parent / f".{base.name}.{name}.{os.getpid()}.part" for name in contents}
     try:
         base.parent.mkdir(parents=True, exist_ok=True)
+        # a full disk shows here, before any harm
         for name, part in parts.items():
             part.write_bytes(contents[name])
-        # a new table must never stand beside an old sidecar
-        (base.parent / f"{base.name}.json").unlink(missing_ok=True)
+        # an old table must never stand beside a new sidecar
+        (base.parent / f"{base.name}.csv").unlink(missing_ok=True)
         for name, part in parts.items():
             part.replace(base.parent / f"{base.name}.{name}")
     except OSError as error:
@@ -101,6 +103,15 @@ def write(path: str | os.PathLike, table: pd.DataFrame, sidecar: Sidecar) -> Non
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
         raise BadInput(f"{base}.csv: cannot be written: {error.strerror or first_line(error)}") from error
+
+
+def discard_parts(path: str | os.PathLike) -> None:
+    """Removes what killed processes left of PATH's files; only its one writer may ask for it."""
+    base = epath.Path(path)
+    ours = re.compile(rf"\.{re.escape(base.name)}\.(csv|json|weights\.npz)\.\d+\.part")
+    for part in base.parent.iterdir() if base.parent.exists() else ():
+        if ours.fullmatch(part.name):
+            part.unlink(missing_ok=True)
 
 
 def read_table(path: str | os.PathLike) -> pd.DataFrame:

@@ -226,7 +226,7 @@ def make_checkpoint_of_a_run(folder):
     from tf_vitcnn.resume import Checkpoint, Progressed
 
     saved = Checkpoint(folder / "x.resume.npz", IDENTITY)
-    saved.save(Progressed(1, 2, 3, {"xy": np.ones((2, 3))}, {"pivot": np.zeros(4)}), force=True)
+    saved.save(Progressed(1, 2, 3, 1, {"xy": np.ones((2, 3))}, {"pivot": np.zeros(4)}), force=True)
     return [folder / "x.resume.npz"]
 
 

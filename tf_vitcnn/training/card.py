@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from tf_vitcnn import files
 from tf_vitcnn.errors import BadInput
 
 FORMAT = 1
@@ -19,9 +20,8 @@ LIBRARIES = ("tf_vitcnn", "tensorflow", "keras", "numpy")
 
 def write(path: Path, card: dict[str, Any]) -> None:
     """The card as JSON, whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps({"format": FORMAT, **card}, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    part.replace(path)
+    text = json.dumps({"format": FORMAT, **card}, indent=1, ensure_ascii=False, allow_nan=False)
+    files.write_text(path, text + "\n")
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -6,15 +6,15 @@ An unfinished run leaves DIR/NAME.state.npz; the same call goes on from it, and 
 
 from __future__ import annotations
 
-import fcntl
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tf_vitcnn import files, table
 from tf_vitcnn.errors import BadInput
+from tf_vitcnn.resume import Lock
 from tf_vitcnn.start import start_tensorflow
 from tf_vitcnn.training import card, log, resume
 from tf_vitcnn.training.recipe import Recipe
@@ -56,6 +56,17 @@ class Place:
         """Where an unfinished run is."""
         return self.directory / f"{self.name}.state.npz"
 
+    @property
+    def lock(self) -> Path:
+        """Held by the one process that trains."""
+        return self.directory / f".{self.name}.lock"
+
+    def tidy(self) -> None:
+        """Removes what a killed process was writing."""
+        for path in (self.model, self.card, self.state):
+            files.discard_parts(path)
+        table.discard_parts(self.log)
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -73,16 +84,16 @@ def train(recipe: Recipe, out: Path | str, name: str | None = None, machine: Mac
     """The path of the trained model's `.keras` file; trains it unless it is there."""
     place, machine = Place(Path(out), name or recipe.model or _stem(recipe.start or "")), machine or Machine()
     if finished(place, recipe):
+        place.state.unlink(missing_ok=True)  # a kill after the model was written left it
         return place.model
     _check_strategy(machine)
     start_tensorflow()
     from tf_vitcnn.training.task import Task
 
     task = Task(recipe, machine)
-    place.directory.mkdir(parents=True, exist_ok=True)
-    with _alone(place):
+    with Lock(place.lock, f"{place.model} is being trained by another process"):
         _check_state(place, task.identity)
-        resume.discard_parts(place.state)
+        place.tidy()
         progress = _run(task, place, machine)
         _finish(task, place, progress)
     return place.model
@@ -133,21 +144,6 @@ def _flat(identity: dict[str, Any]) -> dict[str, Any]:
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:
     pairs = [f"{key}: {old.get(key)!r} there, {new.get(key)!r} here" for key in new if old.get(key) != new.get(key)]
     return "; ".join(pairs[:3]) or "other settings"
-
-
-@contextmanager
-def _alone(place: Place) -> Iterator[None]:
-    """Keeps a second process out of the same run; the lock ends with its process, however that ends."""
-    path = place.directory / f".{place.name}.lock"
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise BadInput(f"{place.model} is being trained by another process") from error
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
 
 
 def _run(task: Task, place: Place, machine: Machine) -> resume.Progress:
@@ -203,7 +199,6 @@ def _finish(task: Task, place: Place, progress: resume.Progress) -> None:
     """Writes log, card and, last, the model: what has a model is finished."""
     log.write(place.log, progress.rows, task.sidecar(place.name))
     card.write(place.card, task.card(place.name, progress))
-    part = place.directory / f".{place.name}.part.keras"
-    task.result().save(part)
-    part.replace(place.model)
+    with files.replacing(place.model) as part:
+        task.result().save(part)
     place.state.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ far. It is written beside its name and renamed over it, so there is either the o
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_vitcnn import files
 from tf_vitcnn.errors import UNREADABLE, BadInput
 
 
@@ -36,13 +36,9 @@ def save(path: Path, identity: dict[str, Any], progress: Progress, variables: Se
     if not all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f"):
         return False
     meta = json.dumps({"identity": identity, "progress": asdict(progress)})
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
-        values: dict[str, Any] = {f"v{i:05}": array for i, array in enumerate(arrays)}
+    values: dict[str, Any] = {f"v{i:05}": array for i, array in enumerate(arrays)}
+    with files.replacing(path) as part, part.open("wb") as file:
         np.savez(file, meta=np.array(meta), **values)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
     return True
 
 
@@ -78,9 +74,3 @@ def _meta(path: Path) -> dict[str, Any]:
 
 def _broken(path: Path) -> BadInput:
     return BadInput(f"{path}: not the state of a training run; remove it to start again")
-
-
-def discard_parts(path: Path) -> None:
-    """Removes what a killed process left beside the state."""
-    for part in path.parent.glob(f".{path.name}.*.part"):
-        part.unlink(missing_ok=True)
