@@ -12,6 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_vitcnn.errors import BadInput
+from tf_vitcnn.rendezvous import meet
 from tf_vitcnn.table import first_line
 
 # what a collective raises when its other side is gone
@@ -70,6 +71,10 @@ def _multiworker() -> tf.distribute.Strategy:
             "--strategy multiworker needs TF_CONFIG in the environment: "
             '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
         )
+    task = config["task"]
+    workers = [address for job in ("chief", "worker") for address in config["cluster"].get(job, ())]
+    own = config["cluster"][task.get("type", "worker")][int(task["index"])]
+    meet(own, [address for address in workers if address != own])
     return tf.distribute.MultiWorkerMirroredStrategy()
 
 
