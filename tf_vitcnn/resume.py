@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import json
@@ -89,7 +90,8 @@ class Checkpoint:
             part.write_bytes(buffer.getvalue())
             part.replace(self.path)
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
             raise BadInput(f"{self.path}: the run's checkpoint cannot be written: {error.strerror}") from error
         self.last = time.monotonic()
         # gigabytes of a probe's features: writing takes at most a twentieth of the run

@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,6 @@ class Kills:
     root: Path
     early: float = 0.25
     prepare: object = lambda directory: None
-    done: list = field(default_factory=list)
 
     def undisturbed(self):
         """What every killed run must end with, and how long one takes."""
@@ -94,15 +94,20 @@ class Kills:
         self.life = time.monotonic() - begun
         return self
 
-    def survive(self, kills, seed=0):
-        """Kills in all; how many runs it took to receive them."""
-        rng, runs, survived = np.random.default_rng(seed), 0, 0
+    def survive(self, kills, seed=0, lanes=2):
+        """Kills in all, in so many lanes at a time; how many runs it took to receive them."""
+        with ThreadPoolExecutor(lanes) as pool:
+            return sum(pool.map(lambda lane: self._lane(lane, kills // lanes, seed), range(lanes)))
+
+    def _lane(self, lane, kills, seed):
+        rng, runs, survived = np.random.default_rng([seed, lane]), 0, 0
         while survived < kills:
-            directory = self._new(f"killed{runs}")
+            directory = self._new(f"killed{lane}-{runs}")
             runs += 1
             ended = False
             while not ended and survived < kills:
-                moment = self.life * rng.uniform(self.early, 1.0)
+                # the other lane makes this one slower than the undisturbed run
+                moment = self.life * rng.uniform(self.early, 1.3)
                 ended = not killed(start(self.words(directory)), moment)
                 survived += not ended
                 self.same(self.whole, directory, unfinished=True)

@@ -17,7 +17,7 @@ KILLS = 30
 
 def analyze(out):
     flags = "--model vit_ti16@random --image-size 32 --data noise:32 --images 240 --batch 20 --repeats 2"
-    return ["analyze.py", "cka,skip_ratio", *flags.split(), "--taps", "block0*/resid/*", "--out", out]
+    return ["analyze.py", "cka,skip_ratio", *flags.split(), "--taps", "block0[01]/*", "--out", out]
 
 
 def same_tables(whole, killed, unfinished=False):
@@ -32,7 +32,7 @@ def same_tables(whole, killed, unfinished=False):
 
 def train(out):
     flags = "--model vit_custom --data digits:train --val digits:test --patch 4 --width 8 --depth 1 --heads 2"
-    flags += " --epochs 12 --mixup 0.2 --shift 0.1 --jit off --save-seconds 0 --name m"
+    flags += " --fraction 0.3 --epochs 16 --mixup 0.2 --shift 0.1 --jit off --save-seconds 0 --name m"
     return ["train.py", *flags.split(), "--out", out]
 
 
