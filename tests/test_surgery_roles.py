@@ -105,3 +105,12 @@ def test_stages():
     model = expose(keras.applications.ResNet50(weights=None, input_shape=(64, 64, 3)))
     places = ("conv1_relu", "conv2_block1_out", "conv4_block2_out", "conv5_block3_out", "predictions")
     assert [stage(model, tap) for tap in places] == [None, 1, 3, 4, None]
+
+
+def test_a_skip_that_comes_out_of_a_nested_model_has_its_name():
+    x = keras.Input((8, 8, 3))
+    y = keras.Sequential([L.Conv2D(4, 1, name="conv"), L.LayerNormalization(name="norm")], name="stem")(x)
+    z = L.Add(name="sum")([y, L.Conv2D(4, 1, name="b")(L.Conv2D(4, 3, padding="same", name="a")(y))])
+    model = expose(keras.Model(x, z))
+    assert additions(model) == ([Addition("sum", "stem/norm", "b")], [])
+    assert list(expose(model).output) == list(model.output)

@@ -41,7 +41,11 @@ def named_tensors(model: keras.Model, change: Change | None = None) -> dict[str,
     rewired.run(inputs, inputs, outputs_of(model))
     if not rewired.filed:
         raise BadInput(f"{model.name!r} has no operations between its input and its output")
-    return rewired.filed if rewired.opened else _declared(rewired.filed) or rewired.filed
+    if rewired.opened:
+        return rewired.filed
+    # a model that is exposed already is flat: what it calls its tensors still says which nested model they are of
+    shown = {id(tensor): name for name, tensor in output.items()} if isinstance(output, dict) else {}
+    return _declared(rewired.filed) or {shown.get(id(t), name): t for name, t in rewired.filed.items()}
 
 
 def selected(model: keras.Model, tensors: dict[str, Tensor], taps: Selection) -> keras.Model:
