@@ -20,6 +20,7 @@ from tf_vitcnn.charts import theme
 
 Figure = Any  # Altair's chart classes share no useful base
 DERIVED = ("relative_depth", "panel", "rank", "row", "col")  # positions and labels, never statistics
+CELL = "(datum.n - 1)"  # place of a cell in its packed matrix: rows are counted from one
 MANY = 60  # more groups of layers than this get no boundaries on an axis
 _EMPTY = alt.ViewBackground(fill=theme.NO_VALUE)  # shows through where a cell has no value
 
@@ -46,7 +47,7 @@ def heatmap(
     xs, ys = _along(table, x, x_layer), _along(table, y, y_layer)
     cells = table.pivot(index=y, columns=x, values=value).reindex(index=list(ys), columns=list(xs)).to_numpy()
     row: dict[str, Any] = {"xs": list(xs), "ys": list(ys)}
-    i, j = f"datum.i % {len(xs)}", f"floor(datum.i / {len(xs)})"
+    i, j = f"{CELL} % {len(xs)}", f"floor({CELL} / {len(xs)})"
     fields = {x: f"datum.xs[{i}]", y: f"datum.ys[{j}]"}
     for layer, names, at in ((x_layer, xs, i), (y_layer, ys, j)):
         if layer is not None:
@@ -91,7 +92,7 @@ def small_maps(
         label = key[0] if len(panel) == 1 else ", ".join(map(str, key))
         rows.append({**_plain(group.iloc[0][list(panel)]), "panel": label, "width": grid.shape[1]})
         cells.append(grid.to_numpy())
-    fields = {col: "datum.i % datum.width", row: "floor(datum.i / datum.width)"}
+    fields = {col: f"{CELL} % datum.width", row: f"floor({CELL} / datum.width)"}
     scale = scale or alt.Scale(scheme=theme.INTENSITY, type="sqrt", domainMin=0)
     legend = None if own_maximum else alt.Legend()
     chart = (
@@ -194,7 +195,6 @@ def _opened(
         .transform_calculate(cells="split(datum.cells, ',')")
         .transform_flatten(["cells"])
         .transform_window(n="row_number()", groupby=[key])
-        .transform_calculate(i="datum.n - 1")
         .transform_calculate(**{value: "datum.cells === '' ? null : datum.unit * datum.cells"})
     )
     for name, expression in fields.items():
