@@ -61,7 +61,7 @@ def test_a_foreign_model_shows_its_operations(tmp_path):
     keras.Model(inputs, keras.layers.GlobalAveragePooling2D(name="pool")(x)).save(tmp_path / "mine.keras")
     subject = load(str(tmp_path / "mine.keras"), image_size=40)
     assert {"conv", "again", "sum", "pool"} <= set(subject.taps)
-    assert subject.model.input.shape == (None, 40, 40, 3)
+    assert subject.model.inputs[0].shape == (None, 40, 40, 3)
     assert subject.preprocessing.values == "0..255"
     assert subject.provenance["family"] == "foreign"
     assert subject.provenance["depth"] == 1

@@ -144,7 +144,9 @@ def sized(spec: str, model: keras.Model, image_size: Size | None) -> keras.Model
         raise BadInput(f"{spec}: takes images of {own[0]} x {own[1]}; leave the image size {wanted} out")
     images = keras.Input((*wanted, 3), name="images")
     try:
-        return keras.models.clone_model(model, input_tensors=images, clone_function=lambda layer: layer)
+        # under older Keras a reloaded model has its only input in a list
+        given = [images] if isinstance(model.input, list) else images
+        return keras.models.clone_model(model, input_tensors=given, clone_function=lambda layer: layer)
     except Exception as error:  # whatever its layers raise for a size that they cannot take
         reason = " ".join(str(error).split())[:150]
         raise BadInput(f"{spec}: cannot take images of {wanted} ({reason}); give another --image-size") from error
