@@ -9,7 +9,9 @@ same: every Gram matrix whole, in float32, flattened and kept, one product for a
 import argparse
 import importlib
 import statistics
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -46,26 +48,69 @@ def legacy(layers):
     return products / norm[:, None] / norm[None, :]
 
 
+def torch_grams(layers):
+    """The Gram matrices as every torch package makes them: whole."""
+    torch = importlib.import_module("torch")
+    flat = [torch.from_numpy(layer.numpy()).flatten(1) for layer in layers]
+    return torch.stack([torch.mm(x, x.t()) for x in flat])
+
+
 def torch_cka():
     """The pairwise HSIC of the package torch_cka, without its hooks."""
-    torch = importlib.import_module("torch")
-    kind = importlib.import_module("torch_cka").CKA
-    hsic = kind._HSIC
+    hsic = importlib.import_module("torch_cka").CKA._HSIC
+
+    class Place:
+        device = "cpu"
 
     def run(layers):
-        grams = []
-        for layer in layers:
-            x = torch.from_numpy(layer.numpy()).flatten(1)
-            gram = x @ x.t()
+        grams = torch_grams(layers)
+        for gram in grams:
             gram.fill_diagonal_(0.0)
-            grams.append(gram)
-        own = [hsic(None, k, k) for k in grams]
+        own = [hsic(Place, k, k) for k in grams]
         return [
-            [hsic(None, k, m) / (a * b) ** 0.5 for m, b in zip(grams, own, strict=True)]
+            [hsic(Place, k, m) / (a * b) ** 0.5 for m, b in zip(grams, own, strict=True)]
             for k, a in zip(grams, own, strict=True)
         ]
 
     return run
+
+
+def pytorch_cka():
+    """All pairs in one contraction, as the package pytorch-cka does for a model with itself."""
+    sys.path = [path for path in sys.path if path != str(Path(__file__).parent)]  # our cka.py hides that package
+    hsic_cross = importlib.import_module("cka.hsic").hsic_cross
+
+    def run(layers):
+        grams = torch_grams(layers)
+        products = hsic_cross(grams, grams)
+        own = products.diagonal()
+        return products / (own[:, None] * own[None, :]).sqrt()
+
+    return run
+
+
+def ckatorch():
+    """Batches of pairs, as the packages ckatorch and cka-pytorch do."""
+    hsic1 = importlib.import_module("ckatorch.hsic").hsic1
+    torch = importlib.import_module("torch")
+
+    def run(layers):
+        grams = torch_grams(layers)
+        products = torch.stack([hsic1(gram.expand_as(grams), grams) for gram in grams])
+        own = products.diagonal()
+        return products / (own[:, None] * own[None, :]).sqrt()
+
+    return run
+
+
+def installed(peer):
+    """Whether a peer can be imported; says which cannot."""
+    try:
+        peer()
+    except ImportError as missing:
+        print(f"{peer.__name__}: skipped, {missing}")
+        return False
+    return True
 
 
 def activations(layers, features, examples, distinct=24):
@@ -74,15 +119,16 @@ def activations(layers, features, examples, distinct=24):
     return [made[i % len(made)] for i in range(layers)]
 
 
-def timed(run, layers, repeats):
-    """Seconds of each repeat after a warm-up."""
-    run(layers)
-    seconds = []
-    for _ in range(repeats):
-        begun = time.perf_counter()
-        np.asarray(run(layers))
-        seconds.append(time.perf_counter() - begun)
-    return statistics.median(seconds)
+def timed(runs, layers, repeats):
+    """Median seconds of each of some functions, interleaved after a warm-up."""
+    seconds = {name: [] for name in runs}
+    for repeat in range(1 + repeats):
+        for name, run in runs.items():
+            begun = time.perf_counter()
+            np.asarray(run(layers))
+            if repeat:
+                seconds[name].append(time.perf_counter() - begun)
+    return {name: statistics.median(each) for name, each in seconds.items()}
 
 
 def main():
@@ -94,12 +140,9 @@ def main():
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     runs = {"float32": ours("float32"), "bfloat16": ours("bfloat16"), "legacy metric": legacy}
-    try:
-        runs["torch_cka"] = torch_cka()
-    except ImportError as missing:
-        print(f"torch_cka: skipped, {missing}")
+    runs |= {peer.__name__: peer() for peer in (torch_cka, pytorch_cka, ckatorch) if installed(peer)}
     layers = activations(args.layers, args.features, args.examples)
-    times = {name: timed(run, layers, args.repeats) for name, run in runs.items()}
+    times = timed(runs, layers, args.repeats)
     best = min(seconds for name, seconds in times.items() if name not in ("float32", "bfloat16"))
     print(f"{args.layers} layers, p = {args.features}, n = {args.examples}")
     for name, seconds in times.items():
@@ -107,7 +150,7 @@ def main():
     print("growth at p = 20000, n = 256")
     before = None
     for count in (50, 100, 200, 400):
-        seconds = timed(ours("float32"), activations(count, 20_000, 256), args.repeats)
+        seconds = timed({"ours": ours("float32")}, activations(count, 20_000, 256), args.repeats)["ours"]
         print(f"  L = {count}: {seconds:.2f} s" + (f", {seconds / before:.2f} of half as many" if before else ""))
         before = seconds
 

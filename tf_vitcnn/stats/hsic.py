@@ -16,11 +16,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
-
-from tf_vitcnn.errors import BadInput
 
 CONSTANT = 1e-6  # centred norm over uncentred norm at which a layer is constant and has no CKA
 BLOCK = 128  # rows of a Gram block: compiled, the fastest measured among 64 to 1024
@@ -113,93 +110,3 @@ def power_of_two(centred: Any) -> Any:
     size = tf.sqrt(tf.reduce_mean(tf.reduce_sum(tf.square(centred), axis=-1)))
     exponent = tf.round(tf.math.log(size) / float(np.log(2.0)))
     return tf.where((size > 0) & tf.math.is_finite(exponent), tf.pow(2.0, -exponent), 1.0)
-
-
-class MinibatchCKA(keras.metrics.Metric):
-    """CKA between all layers' activations, accumulated over minibatches.
-
-        metric = MinibatchCKA()
-        metric.update_state([layer_1, layer_2, ...])     # each [n, ...], the same n >= 4 examples
-        metric.result()                                  # [l, l], NaN where a layer is constant
-
-    With `others`, rows are `activations` and columns are `others`.
-    """
-
-    def __init__(self, precision: str = "float32", name: str = "minibatch_cka") -> None:
-        if precision not in ("float32", "bfloat16"):
-            raise BadInput(f"unknown precision {precision!r}; available: float32, bfloat16")
-        super().__init__(name=name)
-        self.precision = precision
-        self._sums: dict[str, np.ndarray] | None = None
-        self._scales: list[Any] = []
-
-    def update_state(self, activations: Sequence[Any], others: Sequence[Any] | None = None) -> None:
-        """Adds one minibatch."""
-        sides = [list(activations)] if others is None else [list(activations), list(others)]
-        sizes = {int(layer.shape[0]) for side in sides for layer in side}
-        if len(sizes) != 1 or min(sizes) < 4:
-            raise BadInput(f"CKA needs the same n >= 4 examples in every layer, not {sorted(sizes)}")
-        layers = [tf.cast(tf.convert_to_tensor(layer), tf.float32) for side in sides for layer in side]
-        if not self._scales:
-            self._scales = [_first_scale(layer) for layer in layers]
-        if len(layers) != len(self._scales):
-            raise BadInput(f"this minibatch has {len(layers)} layers, the first one had {len(self._scales)}")
-        vectors, norms = [], []
-        for layer, power in zip(layers, self._scales, strict=True):
-            x = tf.reshape(layer, [layer.shape[0], -1])
-            folded = _compiled if compiles(*x.shape) else _folded
-            vector, norm = folded(x, power, self.precision)
-            vectors.append(vector)
-            norms.append(norm)
-        split = len(sides[0])
-        added = _inner(tf.stack(vectors[:split]), tf.stack(vectors[split:]) if others is not None else None)
-        scale = normaliser(sizes.pop())
-        sums = {key: value.numpy().astype(np.float64) / scale for key, value in added.items()}
-        sums["norms"] = np.stack([n.numpy().astype(np.float64) for n in norms])
-        self._sums = sums if self._sums is None else {k: self._sums[k] + v for k, v in sums.items()}
-
-    def result(self) -> Any:
-        """CKA [l, l'] of everything since the last reset."""
-        if self._sums is None:
-            raise BadInput("no minibatch yet: call update_state first")
-        xy = self._sums["xy"]
-        constant = self._sums["norms"][:, 0] <= CONSTANT**2 * self._sums["norms"][:, 1]
-        xx, yy = np.where(constant[: len(xy)], np.nan, self._sums["xx"]), self._sums["yy"]
-        yy = np.where(constant if len(constant) == len(xy) else constant[len(xy) :], np.nan, yy)
-        return tf.constant(cka(xy, xx, yy), tf.float32)
-
-    def reset_state(self) -> None:
-        """Forgets all minibatches."""
-        self._sums, self._scales = None, []
-
-
-@tf.function
-def _first_scale(layer: Any) -> Any:
-    x = tf.reshape(layer, [layer.shape[0], -1])
-    return power_of_two(x - tf.reduce_mean(x, axis=0))
-
-
-def _fold(x: Any, scale: Any, precision: str) -> tuple[Any, Any]:
-    """The folded, U-centred Gram [~n²/2] of one layer [n, p], and its centred and uncentred squared norms."""
-    n = x.shape[0]
-    x = x * scale
-    # float32: two subtractions leave a mean of rounding's size, whatever the offset was
-    centred = x - tf.reduce_mean(x, axis=0)
-    norm = tf.stack([tf.reduce_sum(tf.square(centred)), tf.reduce_sum(tf.square(x))])
-    centred = tf.cast(centred, precision)[None]
-    blocks = [centred[:, i : i + BLOCK] for i in range(0, n, BLOCK)]
-    return fold(u_centre(gram(blocks)))[0], norm
-
-
-_folded = tf.function(_fold, reduce_retracing=False)
-_compiled = tf.function(_fold, jit_compile=True, reduce_retracing=False)
-
-
-@tf.function(reduce_retracing=True)
-def _inner(x: Any, y: Any | None) -> dict[str, Any]:
-    """Inner products of folded Grams: rows against columns, and each with itself."""
-    if y is None:
-        xy = tf.linalg.matmul(x, x, transpose_b=True)
-        return {"xy": xy, "xx": tf.linalg.diag_part(xy), "yy": tf.linalg.diag_part(xy)}
-    own = [tf.reduce_sum(tf.square(side), axis=-1) for side in (x, y)]
-    return {"xy": tf.linalg.matmul(x, y, transpose_b=True), "xx": own[0], "yy": own[1]}
