@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tf_vitcnn import load
 from tf_vitcnn.analyses.attention_distance import AttentionDistance
-from tf_vitcnn.analyses.base import Batch, Run
+from tf_vitcnn.analyses.base import Batch, PerImage, Run
 from tf_vitcnn.stats.attention import attention_sums, grid_distances
 
 BATCH, SIDE, PATCH = 16, 14, 16
@@ -34,20 +34,20 @@ def best(rounds: int, *works: Callable[[], object]) -> list[float]:
     return [min(seconds) for seconds in times]
 
 
-def forward_ratio(rounds: int) -> tuple[float, float]:
-    """Seconds of a micro-batch: with distances, and bare."""
-    subject = load("vit_b16@random")
-    analysis = AttentionDistance()
+def over_forward(spec: str, analysis: PerImage, rounds: int) -> None:
+    """Time of a micro-batch with an analysis over that of a bare forward pass to its last tap, printed."""
+    subject = load(spec)
     run = Run((subject,), (tuple(analysis.default_taps(subject)),))
     (stage,) = analysis.stages(run)
-    every, last = subject.expose(run.taps[0]), subject.expose(run.taps[0][-1:])
+    every, last = subject.expose(analysis.needs(run)), subject.expose(run.taps[0][-1:])
     images = tf.random.normal([BATCH, 224, 224, 3], seed=0)
     zeros = tf.zeros([BATCH], tf.int32)
     batch = Batch(images, zeros, tf.ones([BATCH]), tf.range(BATCH), zeros)
     step = tf.function(lambda b: analysis.step(stage, every(b.images, training=False), b, {}, run))
     bare = tf.function(lambda x: last(x, training=False)[run.taps[0][-1]])
-    with_distances, alone = best(rounds, lambda: step(batch), lambda: bare(images))
-    return with_distances, alone
+    analysed, alone = best(rounds, lambda: step(batch), lambda: bare(images))
+    print(f"{spec}, {BATCH} images: {analysed:.2f} s with {analysis.name}, {alone:.2f} s bare")
+    print(f"ratio: {analysed / alone:.3f} (asked: at most 1.15)")
 
 
 def vectorised(probs: np.ndarray) -> np.ndarray:
@@ -89,9 +89,7 @@ def main() -> None:
         f"distances of [16, 12, 197, 197]: {1e3 * a:.1f} ms; NumPy vectorised {1e3 * b:.1f} ms; double loop {c:.1f} s"
     )
     print(f"ratio to vectorised: {b / a:.1f} (asked: 3); to the double loop: {c / a:.0f} (asked: 100)")
-    distances, alone = forward_ratio(rounds)
-    print(f"vit_b16, {BATCH} images: {distances:.2f} s with distances, {alone:.2f} s bare")
-    print(f"ratio: {distances / alone:.3f} (asked: at most 1.15)")
+    over_forward("vit_b16@random", AttentionDistance(), rounds)
 
 
 if __name__ == "__main__":
