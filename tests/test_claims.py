@@ -141,8 +141,9 @@ def test_a_table_without_what_the_statistic_reads_is_untested():
 
 def test_csv_has_the_fixed_columns():
     text = claims.to_csv(larger.verdicts([]))
-    assert text.splitlines()[0] == "claim,place,verdict,value,threshold,baseline,subjects,tables"
+    assert text.splitlines()[0] == "claim,place,verdict,value,threshold,baseline,subjects,tables,note"
     assert text.splitlines()[1].startswith("larger,Fig. 1,untested,,,,,")
+    assert ",needs toy of " in text.splitlines()[1]
 
 
 def test_csv_tells_both_bounds_of_an_interval():

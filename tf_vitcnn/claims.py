@@ -69,7 +69,7 @@ __all__ = [
     "together",
 ]
 
-COLUMNS = ("claim", "place", "verdict", "value", "threshold", "baseline", "subjects", "tables")
+COLUMNS = ("claim", "place", "verdict", "value", "threshold", "baseline", "subjects", "tables", "note")
 FIGURE = re.compile(r"\b(?:[A-H]\.)?\d+\b")
 
 
@@ -221,6 +221,7 @@ class Verdict:
             "baseline": self.baseline[i].value if i < len(self.baseline) else None,
             "subjects": " ".join(self.subjects),
             "tables": " ".join(self.tables),
+            "note": self.note,  # why it is untested
         }
 
 
