@@ -55,6 +55,14 @@ def test_each_pair_of_tables_gets_its_verdict():
     assert rows[0]["tables"] == "toy/vit_b32.csv toy/bit_r50x1.csv"
 
 
+def test_tagged_tables_speak_only_where_plain_ones_do_not():
+    plain, resnet = result("toy", synthetic.VIT, value=3), result("toy", synthetic.BIT, value=2)
+    variant = result("toy", synthetic.VIT, value=9, path="toy/vit_b32.big.csv")
+    variant.sidecar["tag"] = "big"
+    assert [v.row()["value"] for v in larger.verdicts([plain, variant, resnet])] == [3]
+    assert [v.row()["value"] for v in larger.verdicts([variant, resnet])] == [9]
+
+
 def test_random_weights_are_the_baseline_and_never_the_verdict():
     untrained = [
         {**s, "random": True, "weights_sha256": "x", "name": f"{s['name']}_random"}

@@ -139,12 +139,17 @@ class Claim:
         return self.measure(*results)
 
     def verdicts(self, results: Sequence[Result]) -> list[Verdict]:
-        """One verdict for each combination of tables that fits; a single untested one if none does."""
+        """One verdict for each combination of tables that fits; a single untested one if none does.
+
+        Tables with a tag are variants of a run: they speak only where the plain tables of the same subjects do not.
+        """
         found = list(self._combinations(results, random=False))
         if not found:
             return [Verdict(self, note=self._missing(results))]
         baselines = list(self._combinations(results, random=True))
-        return [self._verdict(chosen, baselines) for chosen in found]
+        verdicts = [(self._verdict(chosen, baselines), _tagged(chosen)) for chosen in found]
+        settled = {verdict.subjects for verdict, tagged in verdicts if verdict.checks and not tagged}
+        return [verdict for verdict, tagged in verdicts if not tagged or verdict.subjects not in settled]
 
     def _combinations(self, results: Sequence[Result], random: bool) -> Iterable[tuple]:
         for chosen in itertools.product(*(need.find(results, random) for need in self.needs)):
@@ -254,6 +259,10 @@ def to_csv(verdicts: Iterable[Verdict]) -> str:
     rows = [row | {"threshold": f"{t:.6g}" if isinstance(t := row["threshold"], float) else t} for row in rows]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+
+
+def _tagged(chosen: tuple) -> bool:
+    return any(r.sidecar.get("tag") for r in flat(chosen))
 
 
 def _same_architectures(trained: tuple, random: tuple) -> bool:
