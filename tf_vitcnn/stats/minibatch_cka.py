@@ -95,7 +95,9 @@ def _scale(x: Any) -> Any:
 def _gram(x: Any, precision: str) -> tuple[Any, Any]:
     """The Gram [1, n, n] of centred features, and their mean's squared norm."""
     mean = tf.reduce_mean(x, axis=0)
-    return hsic.gram([tf.cast(x - mean, precision)[None]]), tf.reduce_sum(tf.square(mean))
+    centred = tf.cast(x - mean, precision)[None]
+    blocks = [centred[:, i : i + hsic.BLOCK] for i in range(0, x.shape[0], hsic.BLOCK)]
+    return hsic.gram(blocks), tf.reduce_sum(tf.square(mean))
 
 
 @tf.function
