@@ -51,7 +51,7 @@ def legacy(layers):
 def torch_grams(layers):
     """The Gram matrices as every torch package makes them: whole."""
     torch = importlib.import_module("torch")
-    flat = [torch.from_numpy(layer.numpy()).flatten(1) for layer in layers]
+    flat = [torch.from_numpy(np.asarray(memoryview(layer))).flatten(1) for layer in layers]
     return torch.stack([torch.mm(x, x.t()) for x in flat])
 
 
