@@ -56,7 +56,7 @@ class GramSums:
         mean = tf.reduce_mean(x, axis=1, keepdims=True)
         self.shifts[i] = mean
         self.offsets[i] = tf.reduce_sum(tf.square(mean), axis=[1, 2])
-        self.scales[i] = hsic.power_of_two(x - mean)
+        self.scales[i] = hsic.power_of_two(tf.reduce_mean(tf.reduce_sum(tf.square(x - mean), axis=-1)))
 
     def begin(self) -> None:
         """Forgets the minibatch before."""
@@ -109,7 +109,7 @@ class GramSums:
         here = tf.one_hot(group, self.groups) * present  # [G]
         sums = {"count": here}
         for centring in self.analysis.centrings():
-            named = _named(stacks["x"][centring], stacks["y"][centring], wanted)
+            named = folded.products(stacks["x"][centring], stacks["y"][centring], wanted)
             scale = 1.0 / hsic.normaliser(self.run.batch, centring == "biased")
             prefix = "" if centring == "u" else f"{centring}/"
             for key, value in named.items():
@@ -134,13 +134,3 @@ class GramSums:
                 view, key = keys[int(np.flatnonzero(bad)[0])]
                 name = self.run.subjects[view.side].name
                 raise BadInput(f"{name}: tap {view.tap} ({key}) holds NaN or infinity")
-
-
-def _named(x: folded.Stack, y: folded.Stack, wanted: frozenset[str]) -> dict[str, Any]:
-    """The matrices of inner products that an analysis wants, by their keys in the totals."""
-    if not y:
-        xy = folded.symmetric(x)
-        return {"xy": xy, "xx": tf.linalg.diag_part(xy)}
-    pairs = folded.matching if "matching" in wanted else folded.inner
-    named = {"xy": pairs(x, y), "xx": folded.own(x), "yy": folded.own(y)}
-    return named | {f"{key}_full": folded.symmetric(s) for key, s in (("xx", x), ("yy", y)) if key in wanted}

@@ -3,6 +3,7 @@
     grams(chunks)        chunks [r, b, p] of centred features -> folded Gram vectors [r, f], norms [2, r]
     inner(x, y)          <x_i, y_j> of two stacks [l, f], [l', f]: [l, l']; symmetric(x): [l, l] of one stack
     own(x), matching     <x_i, x_i> and <x_i, y_i>: [l]
+    products(x, y)       the matrices of these that an analysis wants, by name
 
 A stack is a list of blocks of at most about TOGETHER rows: a single tensor of all would be held twice while it grows.
 Axes: r representation, b n example, p feature, f folded entry, l layer.
@@ -82,3 +83,13 @@ def symmetric(x: Stack) -> Any:
         tf.concat([*(tf.transpose(upper[j][i - j]) for j in range(i)), *row], axis=1) for i, row in enumerate(upper)
     ]
     return tf.concat(rows, axis=0)
+
+
+def products(x: Stack, y: Stack, wanted: frozenset[str] = frozenset({"xy"})) -> dict[str, Any]:
+    """Rows of x with rows of y (`xy`) and with themselves (`xx`, `yy`); without y, x takes its place."""
+    if not y:
+        xy = symmetric(x)
+        return {"xy": xy, "xx": tf.linalg.diag_part(xy)}
+    pairs = matching if "matching" in wanted else inner
+    found = {"xy": pairs(x, y), "xx": own(x), "yy": own(y)}
+    return found | {f"{key}_full": symmetric(s) for key, s in (("xx", x), ("yy", y)) if key in wanted}

@@ -12,6 +12,7 @@ Axes: r representation, n example, p feature, l layer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -105,8 +106,8 @@ def cka(xy: np.ndarray, xx: np.ndarray, yy: np.ndarray) -> np.ndarray:
         return np.where(scale > 0, xy / np.sqrt(np.maximum(scale, 0)), np.nan)
 
 
-def power_of_two(centred: Any) -> Any:
-    """A scale, exact in every float format, that brings X Xᵀ of centred features [..., p] near one."""
-    size = tf.sqrt(tf.reduce_mean(tf.reduce_sum(tf.square(centred), axis=-1)))
-    exponent = tf.round(tf.math.log(size) / float(np.log(2.0)))
-    return tf.where((size > 0) & tf.math.is_finite(exponent), tf.pow(2.0, -exponent), 1.0)
+def power_of_two(square: Any) -> Any:
+    """A scale, exact in every float format, that brings features of this mean squared norm near one."""
+    square = float(square)
+    exact = 2.0 ** -round(math.log2(square) / 2) if 0 < square < math.inf else 1.0
+    return tf.constant(exact, tf.float32)

@@ -18,17 +18,15 @@ Lambda minimises that error; the final solve uses all images (Dosovitskiy et al.
 Axes: n images, p features, c classes. All in float64: the sums of centred float32 products cancel.
 """
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
 import scipy.sparse
 from scipy.linalg import lapack
-from threadpoolctl import threadpool_limits
+
+from tf_vitcnn.stats import cores
 
 LAMBDAS = 2.0 ** np.arange(-10, 21)
 
@@ -145,9 +143,9 @@ def solve_all(problems: Sequence[Callable[[], Solution]]) -> list[Solution]:
 
     LAPACK's eigh of a thousand features gains little from a second thread; two of them at once gain a factor two.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    alone = len(problems) < cores
-    with nullcontext() if alone else threadpool_limits(1), ThreadPoolExecutor(1 if alone else cores) as pool:
+    if len(problems) < cores.count():
+        return [problem() for problem in problems]
+    with cores.at_work() as pool:
         return list(pool.map(lambda problem: problem(), problems))
 
 
