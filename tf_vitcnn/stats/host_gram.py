@@ -5,6 +5,7 @@ does not (syrk). A strip is centred in a buffer that stays in cache while it is 
 bus once.
 """
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,9 +19,9 @@ ROWS = 64  # rows of a block: fewer leave out more of the upper triangle, and mu
 
 def gram(x: np.ndarray, pool: ThreadPoolExecutor) -> tuple[np.ndarray, np.floating]:
     """X Xᵀ [n, n] of float32 features [n, p] less their mean, and the mean's squared norm."""
-    width = max(ROWS, STRIP // len(x))
-    strips = [x[:, start : start + width] for start in range(0, x.shape[1], width)]
-    lanes = min(cores.count(), len(strips))
+    full = math.ceil(x.size / STRIP)
+    lanes = min(cores.count(), full)
+    strips = np.array_split(x, lanes * math.ceil(full / lanes), axis=1)  # views: as many for each core
     # every so many-th strip: what is added to what does not depend on which core is faster
     parts = pool.map(_sum, (strips[lane::lanes] for lane in range(lanes)))
     lower, offset = (sum(part[1:], part[0]) for part in zip(*parts, strict=True))

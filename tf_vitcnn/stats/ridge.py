@@ -130,12 +130,14 @@ def held_out_errors(
 
 def solve_positive(a: np.ndarray, b: np.ndarray, l2: float) -> np.ndarray:
     """(A + l2 I)^-1 B for A positive semi-definite up to rounding."""
-    try:
-        lower = np.linalg.cholesky(a + l2 * np.eye(len(a)))
-    except np.linalg.LinAlgError:  # rounding of the sums outweighs lambda
-        spectrum, basis = np.linalg.eigh(a)
-        return basis @ ((basis.T @ b) / (np.maximum(spectrum, 0) + l2)[:, None])
-    return scipy.linalg.cho_solve((lower, True), b, check_finite=False)
+    shifted = np.array(a, order="F")
+    np.einsum("ii->i", shifted)[:] += l2
+    _, solution, info = lapack.dposv(shifted, b, lower=1, overwrite_a=1)
+    if info == 0:
+        return solution
+    # rounding of the sums outweighs lambda
+    spectrum, basis = np.linalg.eigh(a)
+    return basis @ ((basis.T @ b) / (np.maximum(spectrum, 0) + l2)[:, None])
 
 
 def solve_all(problems: Sequence[Callable[[], Solution]]) -> list[Solution]:
@@ -166,7 +168,7 @@ def _dual_errors(
 def _errors(a: np.ndarray, b: np.ndarray, h: np.ndarray, target: np.ndarray, lambdas: np.ndarray) -> np.ndarray:
     """Squared error of the predictions h' (A + l I)^-1 b for every lambda."""
     shifted = Shifted(a)
-    b, h = shifted.rotate(b), shifted.rotate(h)
+    b, h = np.split(shifted.rotate(np.hstack([b, h])), [b.shape[1]], axis=1)
     return np.array([((target - h.T @ shifted.solve(b, l2)) ** 2).sum() for l2 in lambdas])
 
 
@@ -175,7 +177,8 @@ class Shifted:
 
     def __init__(self, a: np.ndarray) -> None:
         lwork, _ = lapack.dsytrd_lwork(len(a), lower=1)
-        packed, self.diagonal, self.off, self.tau, _ = lapack.dsytrd(a, lower=1, lwork=int(lwork))
+        # LAPACK wants columns: the transpose of a symmetric matrix is itself
+        packed, self.diagonal, self.off, self.tau, _ = lapack.dsytrd(a.T, lower=1, lwork=int(lwork))
         self.reflectors = np.asfortranarray(packed[1:, :-1])
 
     def rotate(self, x: np.ndarray) -> np.ndarray:
@@ -214,7 +217,8 @@ def _solution(final: _Centred, weights: np.ndarray, pivot: np.ndarray, l2: float
 def _centred(sums: Sums) -> _Centred:
     images = sums.images.sum()
     mean = sums.xy.sum(0) / images
-    a = sums.xx - images * np.outer(mean, mean)
+    a = np.outer(mean, -images * mean)
+    a += sums.xx  # in place: such matrices are larger than a cache
     b = 2 * (sums.xy.T - np.outer(mean, sums.images))
     return _Centred(a, b, mean, _mean_target(sums.images))
 
