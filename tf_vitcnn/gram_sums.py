@@ -15,8 +15,10 @@ import tensorflow as tf
 from tf_vitcnn.analyses.base import GROUPS, Extra, PerMinibatch, Run, View
 from tf_vitcnn.devices import Replicas
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.stats import folded, hsic
+from tf_vitcnn.stats import cores, folded, host_gram, hsic
 from tf_vitcnn.stats.folded import TOGETHER
+
+LARGE = 4e9  # multiplications of a Gram from which all cores are called together: that takes some milliseconds
 
 
 class GramSums:
@@ -34,7 +36,8 @@ class GramSums:
         self.offsets: dict[int, Any] = {}  # squared norm of each representation's shift
         self.scales: dict[int, Any] = {}
         self._gram = replicas.function(self._fold, jit)
-        self._compiled = replicas.function(self._fold, True) if replicas.plain else self._gram
+        self._vectors = replicas.function(self._fold_gram, jit)
+        self._on_host = replicas.plain and self.type == tf.float32 and not tf.config.list_physical_devices("GPU")
         self._inner = replicas.summed(self._products, jit)
         self._concat = replicas.function(lambda parts: tf.concat(parts, axis=0))
         self._cut: dict[tuple[int, int], Any] = {}
@@ -68,7 +71,8 @@ class GramSums:
     def add(self, i: int, chunks: list[Any]) -> None:
         """Folds the Grams of a view from all its chunks [r, b, p] of the minibatch."""
         count, letter = len(self.views[i].keys), self.letters[i]
-        gram = self._compiled if hsic.compiles(self.run.batch, self.shifts[i].shape[-1]) else self._gram
+        large = self.run.batch**2 * int(self.shifts[i].shape[-1]) >= LARGE
+        gram = self._host_gram if self._on_host and large else self._gram
         for start in range(0, count, TOGETHER):
             part = slice(start, min(start + TOGETHER, count))
             here = chunks if part == slice(0, count) else self._slices(chunks, part)
@@ -103,6 +107,17 @@ class GramSums:
 
     def _fold(self, chunks: list[Any], scale: Any, offset: Any) -> tuple[dict[str, Any], Any]:
         return folded.grams(chunks, self.run.batch, scale, offset, self.analysis.centrings())
+
+    def _fold_gram(self, k: Any, scale: Any, offset: Any) -> tuple[dict[str, Any], Any]:
+        return folded.vectors(k * scale**2, offset * scale**2, self.analysis.centrings())
+
+    def _host_gram(self, chunks: list[Any], scale: Any, offset: Any) -> tuple[dict[str, Any], Any]:
+        arrays = [np.asarray(memoryview(chunk)) for chunk in chunks]  # without a copy
+        rest = self.run.batch - sum(x.shape[1] for x in arrays[:-1])
+        arrays[-1] = arrays[-1][:, :rest]
+        with cores.at_work() as pool:
+            made = [host_gram.gram([x[r] for x in arrays], pool) for r in range(len(arrays[0]))]
+        return self._vectors(np.stack([k for k, _ in made]), scale, offset + np.stack([m for _, m in made]))
 
     def _products(self, stacks: Any, norms: Any, extras: Any, group: Any, present: Any) -> dict[str, Any]:
         wanted = self.analysis.products(self.run)

@@ -22,7 +22,6 @@ import tensorflow as tf
 
 CONSTANT = 1e-6  # centred norm over uncentred norm at which a layer is constant and has no CKA
 BLOCK = 128  # rows of a Gram block: compiled, the fastest measured among 64 to 1024
-LARGE = 4e9  # multiplications of a Gram from which a second of compilation pays
 
 
 def gram(chunks: Sequence[Any]) -> Any:
@@ -49,11 +48,6 @@ def _product(x: Any, y: Any) -> Any:
         return tf.linalg.matmul(x, y, transpose_b=True, output_type=tf.float32)
     # TensorFlow's CPU kernel accumulates bfloat16 products in float32 too, but rounds the result
     return tf.cast(tf.linalg.matmul(x, y, transpose_b=True), tf.float32)
-
-
-def compiles(n: int, p: int) -> bool:
-    """Whether the Gram of [n, p] features is better compiled: TensorFlow's own kernel for CPUs is half as fast."""
-    return n * n * p >= LARGE and not tf.config.list_physical_devices("GPU")
 
 
 @cache

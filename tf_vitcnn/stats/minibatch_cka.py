@@ -75,7 +75,7 @@ class MinibatchCKA(keras.metrics.Metric):
             return
         with cores.at_work() as pool:
             for x in layers:
-                yield host_gram.gram(np.asarray(memoryview(x)), pool)  # without a copy
+                yield host_gram.gram([np.asarray(memoryview(x))], pool)  # without a copy
 
 
 def _rows(layer: Any) -> Any:
