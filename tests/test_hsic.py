@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.stats import MinibatchCKA, hsic
+from tf_vitcnn.stats import MinibatchCKA, cores, host_gram, hsic
 
 
 def hsic1(x, y):
@@ -132,3 +132,17 @@ def test_too_few_or_unequal_examples_are_refused():
         metric.update_state([np.zeros((5, 2), np.float32), np.zeros((6, 2), np.float32)])
     with pytest.raises(BadInput, match="float16"):
         MinibatchCKA(precision="float16")
+
+
+@pytest.mark.parametrize("p", [1, 70, 9001])
+def test_host_gram_is_the_centred_product_of_its_chunks(p):
+    x = layers(300, p, 1000, count=1)[0]
+    with cores.at_work() as pool:
+        gram, offset = host_gram.gram([x[:128], x[128:256], x[256:]], pool)
+        again, _ = host_gram.gram([x[:128], x[128:256], x[256:]], pool)
+    exact = x.astype(np.float64)
+    mean = exact.mean(0)
+    expected = (exact - mean) @ (exact - mean).T
+    np.testing.assert_allclose(gram, expected, atol=2e-4 * expected.diagonal().max())
+    assert offset == pytest.approx(mean @ mean, rel=1e-4)
+    assert np.array_equal(gram, again)
