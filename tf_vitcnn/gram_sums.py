@@ -6,7 +6,7 @@ walk makes the chunks; several analyses may take theirs from the same walk.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ class GramSums:
         self.scales: dict[int, Any] = {}
         self._gram = replicas.function(self._fold, jit)
         self._vectors = replicas.function(self._fold_gram, jit)
-        self._on_host = replicas.plain and self.type == tf.float32 and not tf.config.list_physical_devices("GPU")
+        self._cpu = replicas.plain and self.type == tf.float32 and not tf.config.list_physical_devices("GPU")
         self._inner = replicas.summed(self._products, jit)
         self._concat = replicas.function(lambda parts: tf.concat(parts, axis=0))
         self._cut: dict[tuple[int, int], Any] = {}
@@ -52,6 +52,25 @@ class GramSums:
         """A view's features of some images [r, b, p] in float32."""
         view = self.views[i]
         return tf.cast(view.split(taps[view.tap]), tf.float32)
+
+    def filed(self, i: int, taps: Mapping[str, Any], shift: Any) -> Any:
+        """What the walk keeps of a view: features less the pivot, in the product's type."""
+        x = self.features(i, taps)
+        # the host centres strips of them itself: a tap that is also carried on is then held once
+        return x if self.on_host(i) else tf.cast(x - shift, self.type)
+
+    def on_host(self, i: int) -> bool:
+        """Whether a view's Grams are worth the milliseconds that calling all cores takes, and the device is they."""
+        return self._cpu and self.run.batch**2 * int(self.shifts[i].shape[-1]) >= LARGE
+
+    def host_grams(self, chunks: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Grams [r, n, n] of centred features, and their means' squared norms [r], of chunks [r, b, p]."""
+        arrays = [np.asarray(memoryview(chunk)) for chunk in chunks]  # without a copy
+        rest = self.run.batch - sum(x.shape[1] for x in arrays[:-1])
+        arrays[-1] = arrays[-1][:, :rest]
+        with cores.at_work() as pool:
+            made = [host_gram.gram([x[r] for x in arrays], pool) for r in range(len(arrays[0]))]
+        return np.stack([gram for gram, _ in made]), np.stack([offset for _, offset in made])
 
     def pivot(self, i: int, taps: Mapping[str, Any]) -> None:
         """Takes a view's shift and scale from the run's first images."""
@@ -71,12 +90,14 @@ class GramSums:
     def add(self, i: int, chunks: list[Any]) -> None:
         """Folds the Grams of a view from all its chunks [r, b, p] of the minibatch."""
         count, letter = len(self.views[i].keys), self.letters[i]
-        large = self.run.batch**2 * int(self.shifts[i].shape[-1]) >= LARGE
-        gram = self._host_gram if self._on_host and large else self._gram
         for start in range(0, count, TOGETHER):
             part = slice(start, min(start + TOGETHER, count))
             here = chunks if part == slice(0, count) else self._slices(chunks, part)
-            vectors, norm = gram(here, self.scales[i], self.offsets[i][part])
+            if self.on_host(i):
+                k, offset = self.host_grams(here)
+                vectors, norm = self._vectors(k, self.scales[i], offset)
+            else:
+                vectors, norm = self._gram(here, self.scales[i], self.offsets[i][part])
             for centring, vector in vectors.items():
                 self._stacks[letter][centring].append(vector)
             self._sizes[letter].append(part.stop - part.start)
@@ -110,14 +131,6 @@ class GramSums:
 
     def _fold_gram(self, k: Any, scale: Any, offset: Any) -> tuple[dict[str, Any], Any]:
         return folded.vectors(k * scale**2, offset * scale**2, self.analysis.centrings())
-
-    def _host_gram(self, chunks: list[Any], scale: Any, offset: Any) -> tuple[dict[str, Any], Any]:
-        arrays = [np.asarray(memoryview(chunk)) for chunk in chunks]  # without a copy
-        rest = self.run.batch - sum(x.shape[1] for x in arrays[:-1])
-        arrays[-1] = arrays[-1][:, :rest]
-        with cores.at_work() as pool:
-            made = [host_gram.gram([x[r] for x in arrays], pool) for r in range(len(arrays[0]))]
-        return self._vectors(np.stack([k for k, _ in made]), scale, offset + np.stack([m for _, m in made]))
 
     def _products(self, stacks: Any, norms: Any, extras: Any, group: Any, present: Any) -> dict[str, Any]:
         wanted = self.analysis.products(self.run)

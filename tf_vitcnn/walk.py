@@ -122,7 +122,7 @@ class GramWalk:
     def features(
         self, chunks: Sequence[Batch], tick: Callable[[str], None] = lambda stage: None
     ) -> Iterator[tuple[GramSums, int, list[Any]]]:
-        """(analysis, view's index, the view's chunks [r, b, p] less its pivot) of a minibatch, tap by tap."""
+        """(analysis, view's index, the view's chunks [r, b, p] as filed) of a minibatch, tap by tap."""
         carry: list[Any] = []
         for part in self.chain:
             if part.segment is None:
@@ -165,9 +165,7 @@ class Part:
     def _step(self, carry: Any, weight: Any, shifts: Sequence[Any]) -> tuple[list[Any], list[Any], Any]:
         taps, carry = self.taps(carry)
         # centred before the product: float32 Grams of offset features cancel
-        out = [
-            tf.cast(job.features(i, taps) - shift, job.type) for (job, i), shift in zip(self.views, shifts, strict=True)
-        ]
+        out = [job.filed(i, taps, shift) for (job, i), shift in zip(self.views, shifts, strict=True)]
         extras = [job.extra[name] for job, name in self.extras]
         return out, [tf.tensordot(weight, e.values(taps[e.tap]), axes=1) for e in extras], carry
 
@@ -189,5 +187,6 @@ def grams(subject: Subject, minibatch: Any, taps: Sequence[str], micro: int = 64
     pieces = [images[i : i + micro] for i in range(0, int(images.shape[0]), micro)]
     chunks = [Batch((piece,), None, tf.ones(piece.shape[0]), None, None) for piece in pieces]
     for _, i, filed in walk.features(chunks):
-        yield job.views[i].tap, hsic.double_centre(hsic.gram(filed))[0].numpy()
+        gram = job.host_grams(filed)[0] if job.on_host(i) else hsic.gram(filed)
+        yield job.views[i].tap, hsic.double_centre(gram)[0].numpy()
         del filed
