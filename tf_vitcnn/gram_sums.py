@@ -15,7 +15,7 @@ import tensorflow as tf
 from tf_vitcnn.analyses.base import GROUPS, Extra, PerMinibatch, Run, View
 from tf_vitcnn.devices import Replicas
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.stats import cores, folded, host_gram, hsic
+from tf_vitcnn.stats import folded, host_gram, hsic
 from tf_vitcnn.stats.folded import TOGETHER
 
 LARGE = 4e9  # multiplications of a Gram from which all cores are called together: that takes some milliseconds
@@ -60,7 +60,7 @@ class GramSums:
         return x if self.on_host(i) else tf.cast(x - shift, self.type)
 
     def on_host(self, i: int) -> bool:
-        """Whether a view's Grams are worth the milliseconds that calling all cores takes, and the device is they."""
+        """Whether a view's Grams are worth the milliseconds that calling all cores takes, on a lone CPU."""
         return self._cpu and self.run.batch**2 * int(self.shifts[i].shape[-1]) >= LARGE
 
     def host_grams(self, chunks: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -68,9 +68,8 @@ class GramSums:
         arrays = [np.asarray(memoryview(chunk)) for chunk in chunks]  # without a copy
         rest = self.run.batch - sum(x.shape[1] for x in arrays[:-1])
         arrays[-1] = arrays[-1][:, :rest]
-        with cores.at_work() as pool:
-            made = [host_gram.gram([x[r] for x in arrays], pool) for r in range(len(arrays[0]))]
-        return np.stack([gram for gram, _ in made]), np.stack([offset for _, offset in made])
+        grams, offsets = zip(*host_gram.grams([x[r] for x in arrays] for r in range(len(arrays[0]))), strict=True)
+        return np.stack(grams), np.stack(offsets)
 
     def pivot(self, i: int, taps: Mapping[str, Any]) -> None:
         """Takes a view's shift and scale from the run's first images."""
@@ -130,7 +129,7 @@ class GramSums:
         return folded.grams(chunks, self.run.batch, scale, offset, self.analysis.centrings())
 
     def _fold_gram(self, k: Any, scale: Any, offset: Any) -> tuple[dict[str, Any], Any]:
-        return folded.vectors(k * scale**2, offset * scale**2, self.analysis.centrings())
+        return folded.vectors(k, scale, offset, self.analysis.centrings())
 
     def _products(self, stacks: Any, norms: Any, extras: Any, group: Any, present: Any) -> dict[str, Any]:
         wanted = self.analysis.products(self.run)

@@ -35,18 +35,17 @@ def grams(
     may be padded.
     """
     rest = n - (len(chunks) - 1) * int(chunks[0].shape[1])
-    k = hsic.gram([*chunks[:-1], chunks[-1][:, :rest]]) * scale**2
-    return vectors(k, offset * scale**2, centrings)
+    return vectors(hsic.gram([*chunks[:-1], chunks[-1][:, :rest]]), scale, offset, centrings)
 
 
-def vectors(k: Any, offset: Any, centrings: Sequence[str]) -> tuple[dict[str, Any], Any]:
-    """The same of Grams [r, n, n] of features from which a vector of squared norm `offset` [r] was subtracted."""
-    n = k.shape[-1]
+def vectors(k: Any, scale: Any, offset: Any, centrings: Sequence[str]) -> tuple[dict[str, Any], Any]:
+    """The same of the features' Grams [r, n, n]; scales may be given for each [r]."""
+    k, n = k * tf.reshape(scale, [-1, 1, 1]) ** 2, k.shape[-1]
     trace = tf.linalg.trace(k)
     # the trace of H K H: what centring leaves of the norm
     centred = trace - tf.reduce_sum(k, axis=[1, 2]) / n
     folded = {name: hsic.fold(CENTRE[name](k)) for name in centrings}
-    return folded, tf.stack([centred, trace + n * offset])
+    return folded, tf.stack([centred, trace + n * offset * scale**2])
 
 
 def joined(sizes: Sequence[int]) -> list[slice]:

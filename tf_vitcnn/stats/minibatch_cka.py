@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.stats import cores, folded, host_gram, hsic
+from tf_vitcnn.stats import folded, host_gram, hsic
+from tf_vitcnn.stats.folded import TOGETHER
 
 
 class MinibatchCKA(keras.metrics.Metric):
@@ -30,6 +32,7 @@ class MinibatchCKA(keras.metrics.Metric):
         self.precision = precision
         self._sums: dict[str, np.ndarray] | None = None
         self._scales: list[Any] = []
+        self._counts: list[int] = []
 
     def update_state(self, activations: Sequence[Any], others: Sequence[Any] | None = None) -> None:
         """Adds one minibatch."""
@@ -37,21 +40,23 @@ class MinibatchCKA(keras.metrics.Metric):
         sizes = {int(layer.shape[0]) for side in sides for layer in side}
         if len(sizes) != 1 or min(sizes) < 4:
             raise BadInput(f"CKA needs the same n >= 4 examples in every layer, not {sorted(sizes)}")
-        layers = [_rows(layer) for side in sides for layer in side]
-        if self._scales and len(layers) != len(self._scales):
-            raise BadInput(f"this minibatch has {len(layers)} layers, the first one had {len(self._scales)}")
+        counts = [len(side) for side in sides]
+        if self._scales and counts != self._counts:
+            raise BadInput(f"this minibatch has {sum(counts)} layers, the first one had {sum(self._counts)}")
+        blocks = [side[i : i + TOGETHER] for side in sides for i in range(0, len(side), TOGETHER)]
         scales, folds = list(self._scales), list[tuple[Any, Any]]()
-        for i, (gram, offset) in enumerate(self._grams(layers)):
+        for i, block in enumerate(blocks):
+            grams, offsets = self._grams([_rows(layer) for layer in block])
             if not self._scales:
-                scales.append(hsic.power_of_two(np.trace(gram) / len(gram)))
-            folds.append(_folded(gram, offset, scales[i]))
-        self._scales = scales
+                scales.append(tf.stack([hsic.power_of_two(np.trace(gram) / len(gram)) for gram in np.asarray(grams)]))
+            folds.append(_folded(grams, scales[i], offsets))
+        self._scales, self._counts = scales, counts
         vectors, norms = [vector for vector, _ in folds], [norm for _, norm in folds]
-        split = len(sides[0])
-        added = _products(*([tf.stack(part)] if part else [] for part in (vectors[:split], vectors[split:])))
+        split = math.ceil(counts[0] / TOGETHER)
+        added = _products(vectors[:split], vectors[split:])
         scale = hsic.normaliser(sizes.pop())
         sums = {key: value.numpy().astype(np.float64) / scale for key, value in added.items()}
-        sums["norms"] = np.stack([n.numpy().astype(np.float64) for n in norms])
+        sums["norms"] = np.concatenate([n.numpy().T.astype(np.float64) for n in norms])
         self._sums = sums if self._sums is None else {k: self._sums[k] + v for k, v in sums.items()}
 
     def result(self) -> Any:
@@ -68,14 +73,12 @@ class MinibatchCKA(keras.metrics.Metric):
         """Forgets all minibatches."""
         self._sums, self._scales = None, []
 
-    def _grams(self, layers: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-        """The Gram [n, n] of each layer's centred features, and the squared norm of their mean."""
-        if self.precision != "float32" or tf.config.list_physical_devices("GPU"):
-            yield from (_gram(x, self.precision) for x in layers)
-            return
-        with cores.at_work() as pool:
-            for x in layers:
-                yield host_gram.gram([np.asarray(memoryview(x))], pool)  # without a copy
+    def _grams(self, layers: Sequence[Any]) -> tuple[Any, ...]:
+        """The Grams [r, n, n] of the layers' centred features, and the squared norms of their means [r]."""
+        if self.precision == "float32" and not tf.config.list_physical_devices("GPU"):
+            arrays = ([np.asarray(memoryview(x))] for x in layers)  # without a copy
+            return tuple(np.stack(each) for each in zip(*host_gram.grams(arrays), strict=True))
+        return tuple(tf.stack(each) for each in zip(*(_gram(x, self.precision) for x in layers), strict=True))
 
 
 def _rows(layer: Any) -> Any:
@@ -92,9 +95,9 @@ def _gram(x: Any, precision: str) -> tuple[Any, Any]:
 
 
 @tf.function
-def _folded(gram: Any, offset: Any, scale: Any) -> tuple[Any, Any]:
-    vectors, norm = folded.vectors(gram[None] * scale**2, offset[None] * scale**2, ["u"])
-    return vectors["u"][0], norm[:, 0]
+def _folded(grams: Any, scales: Any, offsets: Any) -> tuple[Any, Any]:
+    vectors, norms = folded.vectors(grams, scales, offsets, ["u"])
+    return vectors["u"], norms
 
 
 _products = tf.function(folded.products, reduce_retracing=True)
