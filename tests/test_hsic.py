@@ -56,7 +56,9 @@ def test_four_examples(offset):
 
 @pytest.mark.parametrize("offset", [0, 1000])
 @pytest.mark.parametrize(("n", "p"), [(32, 300), (32, 100_000), (200, 50)])
-def test_bfloat16(n, p, offset):
+@pytest.mark.parametrize("units", [False, True], ids=["without units", "with units"])
+def test_bfloat16(n, p, offset, units, monkeypatch):
+    monkeypatch.setattr(hsic, "bfloat16_units", lambda: units)
     batch = layers(n, p, offset)
     metric = MinibatchCKA(precision="bfloat16")
     metric.update_state(batch)
@@ -145,3 +147,8 @@ def test_host_gram_is_the_centred_product_of_its_chunks(n, p):
     np.testing.assert_allclose(gram, expected, atol=2e-4 * expected.diagonal().max())
     assert offset == pytest.approx(mean @ mean, rel=1e-4)
     assert np.array_equal(gram, again)
+    # bfloat16 as the upper half of each number: the same as of the numbers cut there
+    cut = [(chunk.view(np.uint32) >> 16).astype(np.uint16) for chunk in chunks]
+    whole = [(bits.astype(np.uint32) << 16).view(np.float32) for bits in cut]
+    (narrow, _), (wide, _) = host_gram.grams([cut, whole])
+    assert np.array_equal(narrow, wide)

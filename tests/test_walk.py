@@ -1,6 +1,7 @@
 """The walk: the same table whatever the micro-batch, budget, strategy or compiler; resumable; bounded."""
 
 import json
+import math
 import os
 import signal
 import socket
@@ -19,7 +20,9 @@ import tensorflow as tf
 import tf_vitcnn
 from tests import toys
 from tests.test_hsic import reference
+from tf_vitcnn import gram_sums
 from tf_vitcnn.errors import BadInput
+from tf_vitcnn.stats import hsic
 
 ROOT = Path(__file__).parents[1]
 CKA = {"images": 40, "batch": 20, "repeats": 1, "seed": 3}
@@ -61,6 +64,25 @@ def test_same_table_under_any_budget_and_compiler(vit, plain, other):
     again = tf_vitcnn.run("cka", vit, "digits:test", taps=["block0[01]/*"], **CKA, **other)
     np.testing.assert_allclose(again.cka, plain.cka, atol=1e-5)
     np.testing.assert_allclose(again.cka_se, plain.cka_se, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("precision", "large", "units", "apart"),
+    [
+        ("float32", 0, False, 1e-5),
+        ("bfloat16", 0, False, 2e-3),
+        ("bfloat16", math.inf, False, 2e-3),
+        ("bfloat16", math.inf, True, 2e-3),
+    ],
+    ids=["by the host", "bfloat16 by the host", "bfloat16 widened", "bfloat16 by its own kernel"],
+)
+def test_same_table_whoever_multiplies(vit, monkeypatch, precision, large, units, apart):
+    monkeypatch.setattr(gram_sums, "LARGE", large)
+    monkeypatch.setattr(hsic, "bfloat16_units", lambda: units)
+    once = {**CKA, "batch": 40, "taps": ["block0[01]/*"]}
+    again = tf_vitcnn.run("cka", vit, "digits:test", **once, precision=precision)
+    monkeypatch.setattr(gram_sums, "LARGE", math.inf)
+    np.testing.assert_allclose(again.cka, tf_vitcnn.run("cka", vit, "digits:test", **once).cka, atol=apart)
 
 
 @pytest.mark.parametrize("replicas", [2, 4])

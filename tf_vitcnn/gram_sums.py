@@ -37,7 +37,8 @@ class GramSums:
         self.scales: dict[int, Any] = {}
         self._gram = replicas.function(self._fold, jit)
         self._vectors = replicas.function(self._fold_gram, jit)
-        self._cpu = replicas.plain and self.type == tf.float32 and not tf.config.list_physical_devices("GPU")
+        narrow = self.type == tf.bfloat16 and hsic.bfloat16_units()
+        self._cpu = replicas.plain and not narrow and not tf.config.list_physical_devices("GPU")
         self._inner = replicas.summed(self._products, jit)
         self._concat = replicas.function(lambda parts: tf.concat(parts, axis=0))
         self._cut: dict[tuple[int, int], Any] = {}
@@ -56,8 +57,11 @@ class GramSums:
     def filed(self, i: int, taps: Mapping[str, Any], shift: Any) -> Any:
         """What the walk keeps of a view: features less the pivot, in the product's type."""
         x = self.features(i, taps)
-        # the host centres strips of them itself: a tap that is also carried on is then held once
-        return x if self.on_host(i) else tf.cast(x - shift, self.type)
+        return x if self.as_they_are(i) else tf.cast(x - shift, self.type)
+
+    def as_they_are(self, i: int) -> bool:
+        """Whether a view is filed as it came: the host centres float32 itself, and a carried tap is not held twice."""
+        return self.on_host(i) and self.type == tf.float32
 
     def on_host(self, i: int) -> bool:
         """Whether a view's Grams are worth the milliseconds that calling all cores takes, on a lone CPU."""
@@ -65,7 +69,8 @@ class GramSums:
 
     def host_grams(self, chunks: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
         """Grams [r, n, n] of centred features, and their means' squared norms [r], of chunks [r, b, p]."""
-        arrays = [np.asarray(memoryview(chunk)) for chunk in chunks]  # without a copy
+        bits = chunks if self.type == tf.float32 else [tf.bitcast(chunk, tf.uint16) for chunk in chunks]
+        arrays = [np.asarray(memoryview(chunk)) for chunk in bits]  # without a copy
         rest = self.run.batch - sum(x.shape[1] for x in arrays[:-1])
         arrays[-1] = arrays[-1][:, :rest]
         grams, offsets = zip(*host_gram.grams([x[r] for x in arrays] for r in range(len(arrays[0]))), strict=True)
@@ -93,7 +98,8 @@ class GramSums:
             part = slice(start, min(start + TOGETHER, count))
             here = chunks if part == slice(0, count) else self._slices(chunks, part)
             if self.on_host(i):
-                k, offset = self.host_grams(here)
+                k, mean = self.host_grams(here)
+                offset = mean if self.as_they_are(i) else mean + self.offsets[i][part]
                 vectors, norm = self._vectors(k, self.scales[i], offset)
             else:
                 vectors, norm = self._gram(here, self.scales[i], self.offsets[i][part])

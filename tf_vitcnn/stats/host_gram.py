@@ -22,10 +22,10 @@ Sum = tuple[np.ndarray, np.floating]
 
 
 def grams(features: Iterable[Sequence[np.ndarray]]) -> Iterator[Sum]:
-    """X Xᵀ [n, n] of float32 features less their mean, and the mean's squared norm, for one X after the other.
+    """X Xᵀ [n, n] of features less their mean, and the mean's squared norm, for one X after the other.
 
-    An X is given as chunks of its rows [b, p]. The next one is begun before one is handed out, so that no core is idle
-    while another one, or the caller, ends what it does.
+    An X is given as chunks of its rows [b, p], of float32 or of bfloat16's bits (uint16). The next one is begun before
+    one is handed out, so that no core is idle while another one, or the caller, ends what it does.
     """
     begun = deque[list[Future[Sum]]]()
     with cores.at_work() as pool:
@@ -61,7 +61,7 @@ def _sum(chunks: Sequence[np.ndarray], n: int, strips: Sequence[slice]) -> Sum:
     lower, offset = np.zeros((rows, rows), np.float32), np.float32(0)
     average = np.full(max(len(chunk) for chunk in chunks), 1 / n, np.float32)
     for strip in strips:
-        x, centred = [chunk[:, strip] for chunk in chunks], buffer[:, : strip.stop - strip.start]
+        x, centred = [_wide(chunk[:, strip]) for chunk in chunks], buffer[:, : strip.stop - strip.start]
         mean = sum(average[: len(part)] @ part for part in x)  # on strips, several times faster than a mean over rows
         offset += mean @ mean
         for top, part in zip(np.cumsum([0, *map(len, x[:-1])]), x, strict=True):
@@ -70,6 +70,11 @@ def _sum(chunks: Sequence[np.ndarray], n: int, strips: Sequence[slice]) -> Sum:
             block += left @ right.transpose(0, 2, 1)
     block *= np.float32(0.5)  # the diagonal's, which came last and whole
     return lower[:n, :n], offset
+
+
+def _wide(x: np.ndarray) -> np.ndarray:
+    """As float32, of which bfloat16 is the upper half."""
+    return x if x.dtype == np.float32 else (x.astype(np.uint32) << 16).view(np.float32)
 
 
 def _triangle(lower: np.ndarray, x: np.ndarray, halvings: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

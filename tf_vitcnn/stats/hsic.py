@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,16 +45,30 @@ def _merge(chunks: Sequence[Any]) -> list[Any]:
 
 
 def _product(x: Any, y: Any) -> Any:
-    if x.dtype == tf.bfloat16 and _wide_output():
+    if x.dtype == tf.bfloat16 and _accelerated():
         return tf.linalg.matmul(x, y, transpose_b=True, output_type=tf.float32)
+    if x.dtype == tf.bfloat16 and not bfloat16_units():
+        x, y = tf.cast(x, tf.float32), tf.cast(y, tf.float32)
     # TensorFlow's CPU kernel accumulates bfloat16 products in float32 too, but rounds the result
     return tf.cast(tf.linalg.matmul(x, y, transpose_b=True), tf.float32)
 
 
 @cache
-def _wide_output() -> bool:
+def _accelerated() -> bool:
     """Whether the device multiplies bfloat16 into float32 (TensorFlow has no such kernel for CPUs)."""
     return bool(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"))
+
+
+@cache
+def bfloat16_units() -> bool:
+    """Whether products of bfloat16 are faster than of float32; on CPUs without such instructions they are slower."""
+    if _accelerated():
+        return True
+    try:
+        words = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return False
+    return not words.isdisjoint({"amx_bf16", "avx512_bf16", "bf16"})
 
 
 def u_centre(k: Any) -> Any:

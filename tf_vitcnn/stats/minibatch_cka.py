@@ -75,7 +75,8 @@ class MinibatchCKA(keras.metrics.Metric):
 
     def _grams(self, layers: Sequence[Any]) -> tuple[Any, ...]:
         """The Grams [r, n, n] of the layers' centred features, and the squared norms of their means [r]."""
-        if self.precision == "float32" and not tf.config.list_physical_devices("GPU"):
+        faster = self.precision == "bfloat16" and hsic.bfloat16_units()
+        if not faster and not tf.config.list_physical_devices("GPU"):
             arrays = ([np.asarray(memoryview(x))] for x in layers)  # without a copy
             return tuple(np.stack(each) for each in zip(*host_gram.grams(arrays), strict=True))
         return tuple(tf.stack(each) for each in zip(*(_gram(x, self.precision) for x in layers), strict=True))
