@@ -114,6 +114,14 @@ def test_block_and_stage_boundaries_are_on_the_axes():
     assert {"s1", "s2", "s3", "s4", "final"} <= set(labels.values())
 
 
+def test_the_class_token_is_named_on_an_axis_of_many_tokens():
+    tokens = [*(f"{i:03d}" for i in range(196)), "cls"]
+    table = pd.DataFrame({"depth": 0, "layer": "block00/resid/mid", "token": tokens, "ratio": 1.0})
+    spec = marks.heatmap(table, "ratio", x="depth", y="token", x_layer="layer", y_layer=None).to_dict()
+    ticks = spec["encoding"]["y"]["axis"]["values"]
+    assert ticks[-1] == "cls" and ticks[:2] == ["000", "016"] and "192" not in ticks  # its label would be hidden
+
+
 def test_a_model_keeps_its_colour():
     with theme.models(["a", "b", "c"]):
         alone, both = theme.model_scale(["c"]).to_dict(), theme.model_scale(["b", "c"]).to_dict()

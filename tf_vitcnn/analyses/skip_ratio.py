@@ -91,7 +91,7 @@ class SkipRatio(PerImage):
                 columns[kind], columns[f"{kind}_se"] = jackknife(sums, _Mean(masks), sums["n"].any(axis=1).astype(bool))
                 left_out = int(np.round(run.images * (sums["n"].shape[1]) - sums["n"].sum())) if run.images else 0
                 if left_out > 0 and kind == "cosine":
-                    run.note(f"{addition.branch}: {left_out} pairs without a direction left out")
+                    run.note(f"{addition.branch}: pairs left out of the cosine, one side being zero: {left_out}")
             part = pd.DataFrame(columns)
             part["model"], part["layer"] = run.subject.name, addition.branch
             part["depth"] = run.subject.depths[addition.branch]

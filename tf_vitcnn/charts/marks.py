@@ -215,7 +215,10 @@ def _axis(names: Mapping[Any, str], layer: str | None, **more: Any) -> alt.Axis:
     places = list(names)
     if layer is None or not 1 < len(starts) <= MANY:
         step = max(1, len(places) // 12)
-        return alt.Axis(values=places[::step], labelAngle=0, labelOverlap="greedy", ticks=True, grid=False)
+        named = [i for i, place in enumerate(places) if layer is None and not str(place).isdigit()][:step]  # cls, dist
+        shown = [i for i in range(0, len(places), step) if all(abs(i - j) >= step / 2 for j in named)]
+        values = [places[i] for i in sorted({*shown, *named})]
+        return alt.Axis(values=values, labelAngle=0, labelOverlap="greedy", ticks=True, grid=False)
     label = {str(places[i]): _short(groups[i]) for i in starts if groups[i] != "stem"}  # it hides the first block's
     major = {str(places[i]): True for i in starts if groups[i].endswith("/unit00") or groups[i] in ("final", "head")}
     heavy = f"{json.dumps(major)}[datum.value]"
