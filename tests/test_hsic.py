@@ -134,6 +134,10 @@ def test_too_few_or_unequal_examples_are_refused():
         metric.update_state([np.zeros((5, 2), np.float32), np.zeros((6, 2), np.float32)])
     with pytest.raises(BadInput, match="float16"):
         MinibatchCKA(precision="float16")
+    layer = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    metric.update_state([layer, layer], [layer])
+    with pytest.raises(BadInput, match=r"has 1 \+ 2 layers, the first one had 2 \+ 1"):
+        metric.update_state([layer], [layer, layer])
 
 
 @pytest.mark.parametrize(("n", "p"), [(4, 1), (64, 3), (65, 9001), (300, 70), (300, 9001), (1024, 2500)])

@@ -42,7 +42,8 @@ class MinibatchCKA(keras.metrics.Metric):
             raise BadInput(f"CKA needs the same n >= 4 examples in every layer, not {sorted(sizes)}")
         counts = [len(side) for side in sides]
         if self._scales and counts != self._counts:
-            raise BadInput(f"this minibatch has {sum(counts)} layers, the first one had {sum(self._counts)}")
+            here, first = (" + ".join(map(str, each)) for each in (counts, self._counts))
+            raise BadInput(f"this minibatch has {here} layers, the first one had {first}")
         blocks = [side[i : i + TOGETHER] for side in sides for i in range(0, len(side), TOGETHER)]
         scales, folds = list(self._scales), list[tuple[Any, Any]]()
         for i, block in enumerate(blocks):
