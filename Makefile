@@ -36,6 +36,7 @@ test-oldest: .venv-oldest/ready
 lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	PYTHONPATH=. $(BIN)/lint-imports
 
 type: .venv/ready
 	$(BIN)/mypy

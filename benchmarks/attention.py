@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_vitcnn import load
-from tf_vitcnn.analyses.attention_distance import AttentionDistance
+from tf_vitcnn.analyses.attention_distance.analysis import AttentionDistance
 from tf_vitcnn.analyses.base import Batch, PerImage, Run
 from tf_vitcnn.stats.attention import attention_sums, grid_distances
 

@@ -11,13 +11,18 @@ import numpy as np
 import tensorflow as tf
 
 import tf_vitcnn
-from tf_vitcnn import devices, feed, memory, walk
 from tf_vitcnn import taps as names_of
 from tf_vitcnn.analyses.base import Picked, Run
-from tf_vitcnn.analyses.cka import CKA
+from tf_vitcnn.analyses.cka.analysis import CKA
 from tf_vitcnn.data.sources import batches, open_source
-from tf_vitcnn.gram_sums import GramSums
+from tf_vitcnn.devices.memory import limit, peak
+from tf_vitcnn.devices.replicas import Replicas
+from tf_vitcnn.devices.strategy import named_strategy
 from tf_vitcnn.surgery import segments
+from tf_vitcnn.walk.feed import feed, minibatch_chunks
+from tf_vitcnn.walk.gram_sums import GramSums
+from tf_vitcnn.walk.grams import GramWalk
+from tf_vitcnn.walk.plan import plan_grams
 
 
 def forward(subject, source, indices, micro):
@@ -54,15 +59,15 @@ def cka(subject, source, indices, precision, gigabytes):
     analysis = CKA(repeats=1, precision=precision)
     n = len(indices)
     bound = Run((subject,), (tuple(names_of.default(subject.taps)),), images=n, batch=n)
-    replicas = devices.Replicas(devices.strategy("cpu"))
-    plan = memory.grams([analysis], [bound], memory.limit(gigabytes), 1)
-    gram = walk.GramWalk([GramSums(analysis, bound, replicas)], replicas, plan.segment.get)
+    replicas = Replicas(named_strategy("cpu"))
+    plan = plan_grams([analysis], [bound], limit(gigabytes), 1)
+    gram = GramWalk([GramSums(analysis, bound, replicas)], replicas, plan.segment.get)
     gram.prepare([next(iter(batches(source, indices[:32], (subject.preprocessing,), 32)))[0][0]])
-    positions = feed.minibatch_chunks(1, n, plan.micro, 1)
+    positions = minibatch_chunks(1, n, plan.micro, 1)
     picked = Picked(indices, np.zeros(n, np.int32))
 
     def run():
-        chunks = [f.batch for f in feed.feed(source, picked, positions, [subject.preprocessing], replicas)]
+        chunks = [f.batch for f in feed(source, picked, positions, [subject.preprocessing], replicas)]
         gram.step(chunks, [tf.constant(0)], [tf.constant(1.0)])
 
     return run, plan
@@ -104,7 +109,7 @@ def main():
     for name, seconds in times.items():
         ratios = [a / b for a, b in zip(seconds, times["forward"], strict=True)]
         print(f"{name}: {statistics.median(seconds):.1f} s, {statistics.median(ratios):.2f} of forward", flush=True)
-    print(f"peak resident memory {memory.peak() / 1e9:.1f} GB")
+    print(f"peak resident memory {peak() / 1e9:.1f} GB")
 
 
 if __name__ == "__main__":

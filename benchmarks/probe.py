@@ -54,9 +54,9 @@ def ours(problem: Problem) -> tuple[float, float, np.ndarray]:
     import tensorflow as tf
 
     from tf_vitcnn.analyses import _probe_fit
-    from tf_vitcnn.analyses._layout import Grid
-    from tf_vitcnn.analyses._probe_features import Reader
     from tf_vitcnn.analyses.base import Batch
+    from tf_vitcnn.analyses.layout import Grid
+    from tf_vitcnn.analyses.probe.features import Reader
 
     grid = Grid(1, TOKENS, (), WIDTH, "tokens")
     readers = [Reader(tap, grid.names, grid, grid, 1) for tap in problem.taps]

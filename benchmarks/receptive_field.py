@@ -13,9 +13,10 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from tf_vitcnn import load, memory
+from tf_vitcnn import load
 from tf_vitcnn.analyses.base import Batch, Run
-from tf_vitcnn.analyses.receptive_field import ReceptiveField
+from tf_vitcnn.analyses.receptive_field.analysis import ReceptiveField
+from tf_vitcnn.devices.memory import peak
 from tf_vitcnn.subject import Subject
 
 CHANNELS, BATCHES, DEPTHS = 64, (16, 32, 64), 4
@@ -59,7 +60,7 @@ def main() -> None:
         return bound(batch, {})["gradient"].numpy()
 
     first = timed(ours)
-    peak = memory.peak()
+    highest = peak()
     places = np.unique(np.linspace(0, len(taps) - 1, DEPTHS).round().astype(int))
     floors = {size: [pass_through(subject, taps[i], size) for i in places] for size in BATCHES}
     for works in floors.values():
@@ -76,7 +77,7 @@ def main() -> None:
     size = min(floor, key=lambda s: floor[s])
     print(f"{len(taps)} taps, {CHANNELS} channels: {mine:.1f} s per image (first call, compiling: {first:.1f} s)")
     print(f"as many forward and backward passes: {floor[size]:.1f} s per image, batches of {size}; {floor}")
-    print(f"ratio: {mine / floor[size]:.2f} (asked: at most 1.1); peak {peak / 1e9:.1f} GB (asked: below 10)")
+    print(f"ratio: {mine / floor[size]:.2f} (asked: at most 1.1); highest {highest / 1e9:.1f} GB (asked: below 10)")
 
 
 if __name__ == "__main__":

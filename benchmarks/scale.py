@@ -26,8 +26,13 @@ import numpy as np
 import pandas as pd
 import vit_h14
 
-from tf_vitcnn import table
-from tf_vitcnn.start import keep_memory
+from tf_vitcnn.devices.start import keep_memory
+from tf_vitcnn.devices.strategy import named_strategy
+from tf_vitcnn.engine import execute
+from tf_vitcnn.engine.door import run
+from tf_vitcnn.engine.execute import Checkpoint
+from tf_vitcnn.tables.schema import Schema
+from tf_vitcnn.tables.write import write_table
 
 keep_memory()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # children speak of themselves otherwise
@@ -48,13 +53,13 @@ RUNS: dict[str, dict[str, Any]] = {
 
 Step = tuple[int, float, float, float]  # steps done, seconds, gigabytes above the idle process, compile seconds
 
-POINTS = table.Schema(
+POINTS = Schema(
     keys=("analysis", "axis", "size"),
     values={"seconds": (0, float("inf")), "gigabytes": (0, float("inf")), "compile_seconds": (0, float("inf"))},
     integers=("size",),
     nullable=("compile_seconds",),
 )
-GROWTH = table.Schema(
+GROWTH = Schema(
     keys=("analysis", "axis"),
     values={"seconds_exponent": (-10, 10), "gigabytes_exponent": (-10, 10), "points": (2, 100)},
 )
@@ -86,8 +91,6 @@ def measure(analysis: str, point: dict[str, int], config: str | None, core: int)
         os.environ["TF_CONFIG"] = config
     import tensorflow as tf
 
-    from tf_vitcnn import devices, drive, runner
-
     tf.get_logger().setLevel("ERROR")
     cpu = tf.config.list_physical_devices("CPU")[0]
     count = point["replicas"]
@@ -95,19 +98,19 @@ def measure(analysis: str, point: dict[str, int], config: str | None, core: int)
     strategy: Any = "multiworker" if config is not None else "mirrored" if count > 1 else "cpu"
     times: list[tuple[int, int, float, float]] = []
 
-    class Watched(drive.Checkpoint):
+    class Watched(Checkpoint):
         def save(self, state: Any, force: bool = False) -> None:
             times.append((state.stage, state.step, time.perf_counter(), resident("VmHWM")))
 
-    drive.Checkpoint = Watched  # type: ignore[misc]
-    strategy = devices.strategy(strategy)
+    execute.Checkpoint = Watched  # type: ignore[misc]
+    strategy = named_strategy(strategy)
     with strategy.scope():
         given = [subject(point["layers"], point["tokens"])]
         if analysis == "head_subsets":
             given.append(subject(point["layers"], point["tokens"], "other"))
     idle = resident("VmRSS")
     times.append((0, 0, time.perf_counter(), idle))
-    runner.run(analysis, given[0], against=(given[1:] or [None])[0], strategy=strategy, **RUNS[analysis])
+    run(analysis, given[0], against=(given[1:] or [None])[0], strategy=strategy, **RUNS[analysis])
     return list(steps(times, idle))
 
 
@@ -130,7 +133,9 @@ class Lanes:
     def __init__(self) -> None:
         self.context = multiprocessing.get_context("forkserver")
         # imported once: every point starts from the same state, without a device open
-        self.context.set_forkserver_preload(["tensorflow", "keras", "tf_vitcnn.drive", "tf_vitcnn.runner"])
+        self.context.set_forkserver_preload(
+            ["tensorflow", "keras", "tf_vitcnn.engine.execute", "tf_vitcnn.engine.door"]
+        )
         self.cores: queue.Queue[int] = queue.Queue()
         for core in os.sched_getaffinity(0):
             self.cores.put(core)
@@ -266,7 +271,7 @@ def main() -> None:
     grown = GROWTH.check(growth(measured))
     huge = lanes.call(vit_h14.large)
     for name, made in (("scale", measured), ("scale_growth", grown), ("scale_vit_h14", huge)):
-        table.write(args.out / name, made, sidecar(name))
+        write_table(args.out / name, made, sidecar(name))
     picture = chart(measured)
     picture.save(args.out / "scale_chart.json")
     picture.save(args.out / "scale_chart.svg")

@@ -8,7 +8,7 @@ import sys
 
 from attention import over_forward
 
-from tf_vitcnn.analyses.skip_ratio import SkipRatio
+from tf_vitcnn.analyses.skip_ratio.analysis import SkipRatio
 
 if __name__ == "__main__":
     for spec in ("vit_b32@random", "bit_r50x1@random"):

@@ -15,10 +15,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tf_vitcnn import table
+from tf_vitcnn.devices.memory import limit
+from tf_vitcnn.devices.replicas import Replicas
+from tf_vitcnn.devices.strategy import named_strategy
+from tf_vitcnn.tables.schema import Schema
+from tf_vitcnn.walk.feed import feed, minibatch_chunks
+from tf_vitcnn.walk.grams import GramWalk
+from tf_vitcnn.walk.plan import plan_grams
 
 IMAGES, MINIBATCH = 50_000, 1024
-LARGE = table.Schema(
+LARGE = Schema(
     keys=("machines",),
     values={
         name: (0, float("inf"))
@@ -106,24 +112,23 @@ def _huge(spec: Any, depth: int) -> Any:
 
 def _bound(one: Any, names: list[str], minibatch: int) -> tuple[Any, Any]:
     from tf_vitcnn.analyses.base import Run
-    from tf_vitcnn.analyses.cka import CKA
+    from tf_vitcnn.analyses.cka.analysis import CKA
 
     return CKA(repeats=1), Run((one,), (tuple(names),), images=minibatch, batch=minibatch)
 
 
 def _expected(one: Any, names: list[str], least: bool) -> float:
     """Bytes that the walk plans for: with a block at a time, or with the smallest budget that it accepts."""
-    from tf_vitcnn import memory
     from tf_vitcnn.errors import BadInput
 
     analysis, bound = _bound(one, names, MINIBATCH)
     if not least:
-        return memory.grams([analysis], [bound], 1e15, 1).expected
+        return plan_grams([analysis], [bound], 1e15, 1).expected
     low, high = 0.0, 1e12
     while high - low > 1e6:
         middle = (low + high) / 2
         try:
-            memory.grams([analysis], [bound], middle, 1)
+            plan_grams([analysis], [bound], middle, 1)
             high = middle
         except BadInput:
             low = middle
@@ -170,20 +175,19 @@ def _checked(one: Any, names: list[str], elements: float, spec: Any, rates: dict
     """The same prediction for one block and a minibatch of 128, divided by what the walk takes."""
     import tensorflow as tf
 
-    from tf_vitcnn import devices, feed, memory, walk
     from tf_vitcnn.analyses.base import Picked
     from tf_vitcnn.data.sources import batches, open_source
-    from tf_vitcnn.gram_sums import GramSums
+    from tf_vitcnn.walk.gram_sums import GramSums
 
     n = 128
     analysis, bound = _bound(one, names, n)
-    replicas = devices.Replicas(devices.strategy("cpu"))
-    plan = memory.grams([analysis], [bound], memory.limit(None), 1)
-    gram = walk.GramWalk([GramSums(analysis, bound, replicas)], replicas, plan.segment.get)
+    replicas = Replicas(named_strategy("cpu"))
+    plan = plan_grams([analysis], [bound], limit(None), 1)
+    gram = GramWalk([GramSums(analysis, bound, replicas)], replicas, plan.segment.get)
     source, indices = open_source("noise"), np.arange(n)
     gram.prepare([next(iter(batches(source, indices[:16], (one.preprocessing,), 16)))[0][0]])
-    fed = feed.feed(
-        source, Picked(indices, indices * 0), feed.minibatch_chunks(1, n, plan.micro, 1), [one.preprocessing], replicas
+    fed = feed(
+        source, Picked(indices, indices * 0), minibatch_chunks(1, n, plan.micro, 1), [one.preprocessing], replicas
     )
     chunks = [fed_one.batch for fed_one in fed]
     measured = _best(lambda: gram.step(chunks, [tf.constant(0)], [tf.constant(1.0)]), 1)
@@ -205,7 +209,7 @@ def lines(found: pd.DataFrame) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    from tf_vitcnn.start import start_tensorflow
+    from tf_vitcnn.devices.start import start_tensorflow
 
     start_tensorflow()
     print("\n".join(lines(large())))

@@ -1,71 +1,11 @@
-"""Prints every released checkpoint; with a model, its checkpoints and its taps with their shapes.
+"""`tf-vitcnn catalog` from a clone, without installation."""
 
-python scripts/catalog.py
-python scripts/catalog.py vit_b32
-python scripts/catalog.py FILE.keras
-"""
+import sys
+from pathlib import Path
 
-from typing import Annotated
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import tyro
-
-from tf_vitcnn import cli
-from tf_vitcnn.checkpoints import catalog
-from tf_vitcnn.models.specs import SPECS, family_of
-from tf_vitcnn.start import start_tensorflow
-
-
-def main(model: Annotated[str | None, tyro.conf.Positional] = None, image_size: int | None = None) -> None:
-    """Released checkpoints with their parameter counts, or one model's taps with their shapes.
-
-    Args:
-        model: an architecture (vit_b32), or any spec: vit_b32@FILE.npz, FILE.keras, keras:ResNet50@random.
-        image_size: network input in pixels, for the shapes.
-    """
-    if model is None:
-        _everything()
-    else:
-        _one(model, image_size)
-
-
-def _everything() -> None:
-    rows: list[tuple[str, ...]] = [("model", "variant", "classes", "px", "parameters", "trained on", "input", "source")]
-    rows += [_row(entry) for entry in catalog.ENTRIES]
-    _print(rows)
-    bare = ", ".join(name for name in SPECS if not catalog.variants(name))
-    print(f"\nWithout a released checkpoint: {bare}")
-    print("MODEL is MODEL@ its first variant; MODEL@random has seeded weights, MODEL@FILE.npz and MODEL@DIR your own")
-
-
-def _row(entry: catalog.Entry) -> tuple[str, ...]:
-    data = f"{entry.finetuned_from} + {entry.trained_on}" if entry.finetuned_from else entry.trained_on
-    preprocessing = entry.preprocessing()
-    values = f"{preprocessing.values} {preprocessing.resize}" + (f" {preprocessing.crop}" if preprocessing.crop else "")
-    counts = (str(entry.classes or "-"), str(entry.image_size), f"{entry.parameters:,}")
-    return (entry.model, entry.variant, *counts, data, values, entry.source)
-
-
-def _one(model: str, image_size: int | None) -> None:
-    from tf_vitcnn.checkpoints import loading
-    from tf_vitcnn.checkpoints.describe import taps_of
-
-    if model not in SPECS:
-        loading.resolved(model)  # what cannot be found is refused before TensorFlow loads
-    for entry in catalog.variants(model).values():
-        print(f"{entry.model}@{entry.variant}  {entry.parameters:,} parameters  {entry.source}")
-    if model in SPECS:
-        print(f"family {family_of(SPECS[model])}")
-    start_tensorflow()
-    lines, parameters, size = taps_of(model, image_size)
-    print(f"{len(lines)} taps, {parameters:,} parameters, {size[0]} x {size[1]} pixels\n")
-    _print([(str(depth), tap, shape) for depth, (tap, shape) in enumerate(lines)])
-
-
-def _print(rows: list[tuple[str, ...]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
+from tf_vitcnn.commands.program import script
 
 if __name__ == "__main__":
-    cli.main(main, __doc__)
+    script("catalog")

@@ -1,53 +1,11 @@
-"""Builds one offline HTML page (and claims.csv) from a directory of tables."""
+"""`tf-vitcnn report` from a clone, without installation."""
 
 import sys
 from pathlib import Path
 
-import tyro
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone works without installation
-
-from tf_vitcnn import cli, report
-from tf_vitcnn.errors import BadInput, unknown
-from tf_vitcnn.page import TITLE
-
-
-def main(
-    results: tyro.conf.Positional[Path],
-    out: Path | None = None,
-    charts: Path | None = None,
-    format: str = "html",
-    title: str = TITLE,
-) -> None:
-    """Verdicts, figures and provenance of every table under RESULTS, on one page that opens without a network.
-
-    Args:
-        results: The directory that scripts/analyze.py wrote.
-        out: The page; default RESULTS/report.html.
-        charts: A directory for single charts to embed elsewhere.
-        format: Formats of single charts, parted by commas: html, json, png, svg.
-        title: The page's title.
-    """
-    formats = _formats(format)
-    found = report.collect(results)
-    target = out or results / "report.html"
-    report.write(found, target, results, title)
-    if charts is not None:
-        report.write_charts(found, charts, formats)
-    for problem in found.problems:
-        print(f"left out: {problem}", file=sys.stderr)
-    print(target)
-
-
-def _formats(given: str) -> list[str]:
-    chosen = list(dict.fromkeys(part.strip() for part in given.split(",") if part.strip()))
-    for name in chosen:
-        if name not in report.FORMATS:
-            raise unknown("format", name, report.FORMATS)
-    if not chosen:
-        raise BadInput(f"--format names no format; available: {', '.join(report.FORMATS)}")
-    return chosen
-
+from tf_vitcnn.commands.program import script
 
 if __name__ == "__main__":
-    cli.main(main)
+    script("report")

@@ -1,6 +1,6 @@
 """Four logical CPU devices for the strategies' tests, before TensorFlow opens its context."""
 
-from tf_vitcnn.start import start_tensorflow
+from tf_vitcnn.devices.start import start_tensorflow
 
 start_tensorflow()
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from tf_vitcnn import taps
-from tf_vitcnn.table import write
+from tf_vitcnn.tables.write import write_table
 
 
 def vit_taps(blocks=6):
@@ -131,7 +131,7 @@ def matching(x, y, similarity):
 
 def file(root: Path, table: pd.DataFrame, record: dict) -> Path:
     names = "--".join(s["name"] for s in record["subjects"])
-    write(root / record["analysis"] / names, table, json.loads(json.dumps(record)))
+    write_table(root / record["analysis"] / names, table, json.loads(json.dumps(record)))
     return root / record["analysis"] / f"{names}.csv"
 
 

@@ -13,10 +13,10 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 if TYPE_CHECKING:
     from tf_vitcnn import stats, surgery
-    from tf_vitcnn.analyses import chart
-    from tf_vitcnn.runner import run
-    from tf_vitcnn.subject import Subject, load
-    from tf_vitcnn.table import read_table
+    from tf_vitcnn.analyses import chart, read_table
+    from tf_vitcnn.checkpoints.load import load
+    from tf_vitcnn.engine.door import run
+    from tf_vitcnn.subject import Subject
 
 __all__ = ["Subject", "chart", "load", "read_table", "run", "stats", "surgery"]
 __version__ = "0.1.0"
@@ -24,16 +24,16 @@ __version__ = "0.1.0"
 _HOME = {
     "Subject": "subject",
     "chart": "analyses",
-    "load": "subject",
-    "read_table": "table",
-    "run": "runner",
+    "load": "checkpoints.load",
+    "read_table": "analyses",
+    "run": "engine.door",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Loads the module behind a public name on first use."""
     if name in ("load", "run", "stats", "surgery"):
-        from tf_vitcnn.start import start_tensorflow
+        from tf_vitcnn.devices.start import start_tensorflow
 
         start_tensorflow()
     if name in ("stats", "surgery"):

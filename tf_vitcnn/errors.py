@@ -28,3 +28,8 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> BadInput:
     more = "" if len(shown) == len(choices) else f", ... ({len(choices)} in all)"
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return BadInput(f"unknown {kind} {name!r}{hint}; available: {', '.join(shown)}{more}")
+
+
+def first_line(error: BaseException) -> str:
+    """An exception as one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

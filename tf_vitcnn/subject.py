@@ -43,20 +43,3 @@ class Subject:
         import keras
 
         return keras.Model(self.model.inputs[0], {name: self.model.output[name] for name in names})
-
-
-def load(
-    spec: str, *, image_size: int | tuple[int, int] | None = None, seed: int = 0, name: str | None = None
-) -> Subject:
-    """The network that a spec string names, with its weights, its preprocessing and where it came from.
-
-    Args:
-        spec: `vit_b32`, `vit_b32@imagenet21k`, `vit_b32@FILE.npz`, `vit_b32@DIR`, `vit_b32@random`, `vit@FILE`,
-            `FILE.keras`, `keras:ResNet50`, ... (tf_vitcnn/checkpoints/loading.py has them all).
-        image_size: pixels, or (height, width); the checkpoint's own by default.
-        seed: of the weights, for `@random`.
-        name: of the subject in tables; the spec's name or the file's stem by default.
-    """
-    from tf_vitcnn.checkpoints import loading
-
-    return loading.load(str(spec), image_size, seed, name)

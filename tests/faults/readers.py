@@ -119,7 +119,7 @@ def make_checkpoint(folder):
 
 def read_checkpoint(folder):
     """Sizes, strict comparison, every value; a whole model is built by the tests that say so."""
-    from tf_vitcnn.checkpoints.loading import checked
+    from tf_vitcnn.checkpoints.load import checked
 
     found, _ = checked("vit", str(folder / "x.npz"))
     for array in found.arrays.values():
@@ -149,7 +149,7 @@ def _sorted_leaves(arrays):
 
 
 def read_saved_model(folder):
-    from tf_vitcnn.checkpoints.loading import checked
+    from tf_vitcnn.checkpoints.load import checked
 
     found, _ = checked("vit", str(folder / "x"))
     for array in found.arrays.values():
@@ -164,7 +164,7 @@ def make_table(folder):
 
 
 def read_table(folder):
-    from tf_vitcnn.table import read_table
+    from tf_vitcnn.analyses import read_table
 
     for csv in folder.glob("cka/*.csv"):
         read_table(csv)
@@ -223,7 +223,7 @@ IDENTITY = {"format": 1, "analysis": "cka", "parameters": {"images": 8}, "subjec
 
 
 def make_checkpoint_of_a_run(folder):
-    from tf_vitcnn.resume import Checkpoint, Progressed
+    from tf_vitcnn.engine.resume import Checkpoint, Progressed
 
     saved = Checkpoint(folder / "x.resume.npz", IDENTITY)
     saved.save(Progressed(1, 2, 3, 1, {"xy": np.ones((2, 3))}, {"pivot": np.zeros(4)}), force=True)
@@ -231,7 +231,7 @@ def make_checkpoint_of_a_run(folder):
 
 
 def read_checkpoint_of_a_run(folder):
-    from tf_vitcnn.resume import Checkpoint
+    from tf_vitcnn.engine.resume import Checkpoint
 
     Checkpoint(folder / "x.resume.npz", IDENTITY).load()
 

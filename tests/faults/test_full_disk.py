@@ -7,8 +7,9 @@ import signal
 import pytest
 
 from tests import synthetic
+from tf_vitcnn.analyses import read_table
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.table import read_table, write
+from tf_vitcnn.tables.write import write_table
 
 
 @contextlib.contextmanager
@@ -34,9 +35,9 @@ def table(shift=0.0):
 def test_no_half_table(tmp_path, size, there):
     path = tmp_path / "cka" / "vit_b32"
     if there:
-        write(path, *table())
+        write_table(path, *table())
     with quota(size), pytest.raises(BadInput, match=r"vit_b32\.csv: cannot be written: File too large"):
-        write(path, *table(0.25))
+        write_table(path, *table(0.25))
     assert not list(tmp_path.rglob("*.part"))
     if there:
         assert read_table(f"{path}.csv").attrs["sidecar"]["parameters"]["seed"] == 0
@@ -48,13 +49,13 @@ def test_no_half_table(tmp_path, size, there):
 def test_no_table_where_nothing_may_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match="cannot be written"):
-        write(tmp_path / "file" / "cka" / "vit_b32", *table())
+        write_table(tmp_path / "file" / "cka" / "vit_b32", *table())
 
 
 def test_killed_between_the_two_files(tmp_path, monkeypatch):
     """A new table never stands beside an old sidecar."""
     path = tmp_path / "vit_b32"
-    write(path, *table())
+    write_table(path, *table())
     replace = type(path).replace
 
     class Killed(BaseException):
@@ -64,12 +65,12 @@ def test_killed_between_the_two_files(tmp_path, monkeypatch):
         replace(self, target)
         raise Killed
 
-    monkeypatch.setattr("tf_vitcnn.table.epath.Path", type(path))
+    monkeypatch.setattr("tf_vitcnn.tables.write.epath.Path", type(path))
     monkeypatch.setattr(type(path), "replace", once)
     with pytest.raises(Killed):
-        write(path, *table(0.25))
+        write_table(path, *table(0.25))
     monkeypatch.undo()
     with pytest.raises(BadInput, match="no such file"):
         read_table(f"{path}.csv")
-    write(path, *table(0.25))
+    write_table(path, *table(0.25))
     assert (read_table(f"{path}.csv")["cka"] == 0.75).all()

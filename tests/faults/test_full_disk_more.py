@@ -11,10 +11,12 @@ from tests import synthetic, toys
 from tests.faults.processes import names
 from tests.faults.test_full_disk import quota
 from tests.faults.test_kills import arrays
-from tf_vitcnn import drive, report
-from tf_vitcnn.analyses.skip_ratio import SkipRatio
+from tf_vitcnn.analyses.skip_ratio.analysis import SkipRatio
+from tf_vitcnn.engine.execute import tables
+from tf_vitcnn.engine.request import Request
+from tf_vitcnn.engine.session import Session
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.session import Request, Session
+from tf_vitcnn.report.collect import collect, write_charts, write_report
 from tf_vitcnn.training import fit
 from tf_vitcnn.training.recipe import Recipe
 
@@ -46,18 +48,18 @@ def test_training(tmp_path, monkeypatch, trained, size, pause, file):
 
 def test_report(tmp_path):
     synthetic.cka_results(tmp_path)
-    found = report.collect(tmp_path)
+    found = collect(tmp_path)
     page = tmp_path / "report.html"
     with quota(100_000), pytest.raises(BadInput, match=r"report\.html: cannot be written: File too large"):
-        report.write(found, page, tmp_path)
+        write_report(found, page, tmp_path)
     assert not page.exists()
-    report.write(found, page, tmp_path)
+    write_report(found, page, tmp_path)
     before = page.read_bytes()
     with quota(100_000), pytest.raises(BadInput, match=r"report\.html: cannot be written"):
-        report.write(found, page, tmp_path, title="another")
+        write_report(found, page, tmp_path, title="another")
     assert page.read_bytes() == before
     with quota(1000), pytest.raises(BadInput, match=r"\.json: cannot be written"):
-        report.write_charts(found, tmp_path / "charts", ["json"])
+        write_charts(found, tmp_path / "charts", ["json"])
     assert not [name for name in names(tmp_path) if ".part" in name]
 
 
@@ -66,23 +68,23 @@ def session():
 
 
 def test_totals(tmp_path, monkeypatch):
-    monkeypatch.setattr("tf_vitcnn.resume.EVERY", 0.0)
+    monkeypatch.setattr("tf_vitcnn.engine.resume.EVERY", 0.0)
     with quota(500), session() as bound, pytest.raises(BadInput, match="checkpoint cannot be written: File too large"):
-        drive.tables(bound, tmp_path / "x.npz")
+        tables(bound, tmp_path / "x.npz")
     assert names(tmp_path) == []
 
 
 def test_totals_wait_for_a_table_that_found_no_room(tmp_path, monkeypatch):
-    monkeypatch.setattr("tf_vitcnn.resume.EVERY", 0.0)
+    monkeypatch.setattr("tf_vitcnn.engine.resume.EVERY", 0.0)
 
     def full(tables):
         raise BadInput("cannot be written")
 
     with session() as bound:
         with pytest.raises(BadInput, match="cannot be written"):
-            drive.tables(bound, tmp_path / "x.npz", full)
+            tables(bound, tmp_path / "x.npz", full)
         assert names(tmp_path) == ["x.npz"]
         with np.load(tmp_path / "x.npz") as saved:
             assert json.loads(str(saved["header"]))["step"] == 2  # nothing is computed again
-        assert len(drive.tables(bound, tmp_path / "x.npz")) == 1
+        assert len(tables(bound, tmp_path / "x.npz")) == 1
     assert names(tmp_path) == []

@@ -10,19 +10,18 @@ from tests.faults.processes import ROOT
 CODE = """
 import sys
 from tests import toys
-from tf_vitcnn import drive, runner, walk
 
 resident = {}
 
-class Watched(drive.Checkpoint):
+class Watched(Checkpoint):
     def save(self, state, force=False):
         super().save(state, force)
         with open("/proc/self/status") as lines:
             resident[state.step] = next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
-drive.Checkpoint = Watched
+Checkpoint = Watched
 more = {"repeats": 1} if sys.argv[1] == "cka" else {}
-runner.run(sys.argv[1], toys.vit(), "noise:16", images=8000, batch=4, **more)
+run(sys.argv[1], toys.vit(), "noise:16", images=8000, batch=4, **more)
 assert max(resident) == 2000
 print(resident[200], resident[2000])
 """

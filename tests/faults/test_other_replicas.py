@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from tests import toys
 from tests.faults.processes import names
-from tf_vitcnn import drive, runner
+from tf_vitcnn.engine import door
+from tf_vitcnn.engine.execute import Checkpoint
 from tf_vitcnn.errors import BadInput
 
 
@@ -20,9 +21,7 @@ def run(replicas, directory=None):
     with strategy.scope() if replicas > 1 else tf.device("CPU:0"):
         tf.keras.utils.set_random_seed(0)
         subject = toys.vit()
-    return runner.run(
-        "cka", subject, "noise:16", images=40, batch=4, repeats=1, strategy=strategy, resume_dir=directory
-    )
+    return door.run("cka", subject, "noise:16", images=40, batch=4, repeats=1, strategy=strategy, resume_dir=directory)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def whole():
 
 
 def stopped(monkeypatch, after, replicas, directory):
-    save = drive.Checkpoint.save
+    save = Checkpoint.save
 
     def killed(self, state, force=False):
         save(self, state, force=True)
@@ -39,7 +38,7 @@ def stopped(monkeypatch, after, replicas, directory):
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(drive.Checkpoint, "save", killed)
+        patch.setattr(Checkpoint, "save", killed)
         with pytest.raises(Killed):
             run(replicas, str(directory))
 

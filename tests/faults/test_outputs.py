@@ -69,8 +69,8 @@ def test_directory_that_cannot_be_made_again_is_one_line(tmp_path, words, waitin
 
 
 def test_lock_of_a_killed_run_is_free(tmp_path):
+    from tf_vitcnn.engine.resume import Lock
     from tf_vitcnn.errors import BadInput
-    from tf_vitcnn.resume import Lock
 
     path = tmp_path / "x.lock"
     code = f"from tf_vitcnn.resume import Lock; l = Lock({str(path)!r}); l.__enter__(); print(1, flush=True); input()"
@@ -86,7 +86,7 @@ def test_lock_of_a_killed_run_is_free(tmp_path):
 
 
 def test_lock_in_a_removed_directory_leaves_the_next_ones_alone(tmp_path):
-    from tf_vitcnn.resume import Lock
+    from tf_vitcnn.engine.resume import Lock
 
     path = tmp_path / "out" / "x.lock"
     with Lock(path):

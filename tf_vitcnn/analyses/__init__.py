@@ -1,40 +1,49 @@
-"""One file, one question. An analysis is found by its name; there is no list to edit.
+"""One folder, one question. An analysis is found by its name; there is no list to edit.
 
 Importing this package does not import TensorFlow: charts, claims and reports need tables only.
 """
 
 import importlib
+import os
 import pkgutil
 from functools import cache
 from typing import TYPE_CHECKING
 
+from tf_vitcnn.analyses.base import Analysis
 from tf_vitcnn.errors import unknown
+from tf_vitcnn.tables import read, training_log
+from tf_vitcnn.tables.schema import Schema
 
 if TYPE_CHECKING:
     import altair
     import pandas as pd
 
-    from tf_vitcnn.analyses.base import Analysis
-
 
 @cache
 def names() -> tuple[str, ...]:
-    """All analyses: the modules of this package but `base` and those that start with an underscore."""
-    found = (module.name for module in pkgutil.iter_modules(__path__))
-    return tuple(sorted(name for name in found if name != "base" and not name.startswith("_")))
+    """All analyses: the folders of this package."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg))
 
 
-def find(name: str) -> "type[Analysis]":
-    """The analysis of that name: the one class in its module that carries it."""
-    from tf_vitcnn.analyses.base import Analysis
-
+def find(name: str) -> type[Analysis]:
+    """The analysis of that name: the one class in its folder's `analysis.py` that carries it."""
     if name not in names():
         raise unknown("analysis", name, names())
-    module = importlib.import_module(f"{__name__}.{name}")
+    module = importlib.import_module(f"{__name__}.{name}.analysis")
     for item in vars(module).values():
         if isinstance(item, type) and issubclass(item, Analysis) and getattr(item, "name", None) == name:
             return item
     raise TypeError(f"{module.__name__} holds no Analysis whose name is {name!r}")
+
+
+def schema_of(name: str) -> Schema:
+    """The columns of an analysis' tables; those of a training's log too."""
+    return training_log.SCHEMA if name == training_log.NAME else find(name).schema
+
+
+def read_table(path: str | os.PathLike) -> "pd.DataFrame":
+    """The table or training log at PATH (.csv), typed by its Schema, provenance in `.attrs["sidecar"]`."""
+    return read.read(path, schema_of)
 
 
 def chart(table: "pd.DataFrame", analysis_name: str) -> "altair.Chart":

@@ -19,14 +19,14 @@ import numpy as np
 import pandas as pd
 
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.table import Schema
+from tf_vitcnn.tables.schema import Schema
 
 if TYPE_CHECKING:
     import altair
 
     from tf_vitcnn.charts import Drawing
-    from tf_vitcnn.claims import Claim
     from tf_vitcnn.subject import Subject
+    from tf_vitcnn.verdicts.claim import Claim
 
 GROUPS = 20
 Totals = Mapping[str, np.ndarray]
@@ -222,3 +222,14 @@ def require(condition: bool, message: str) -> None:
     """One line to the user unless the condition holds."""
     if not condition:
         raise BadInput(message)
+
+
+def drawings_of(analysis: type[Analysis]) -> tuple[Drawing, ...]:
+    """The drawings that an analysis lists, else its one chart under all its figure numbers."""
+    if analysis.drawings:
+        return analysis.drawings
+    doc = (analysis.__doc__ or "").strip().splitlines()
+    title = doc[0].rstrip(".") if doc else analysis.name
+    from tf_vitcnn.charts import Drawing
+
+    return (Drawing(analysis.figures, title, "", analysis.chart),)

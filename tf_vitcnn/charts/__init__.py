@@ -16,6 +16,6 @@ Charts never compute: a chart's fields are columns of its table's Schema (or pos
 """
 
 from tf_vitcnn.charts import marks, theme
-from tf_vitcnn.charts.drawing import Drawing, drawings_of
+from tf_vitcnn.charts.drawing import Drawing
 
-__all__ = ["Drawing", "drawings_of", "marks", "theme"]
+__all__ = ["Drawing", "marks", "theme"]

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tf_vitcnn.analyses.base import Analysis
-
 
 @dataclass(frozen=True)
 class Drawing:
@@ -26,12 +24,3 @@ class Drawing:
     draw: Callable[[pd.DataFrame], Any]
     fits: Callable[[dict[str, Any]], bool] = lambda sidecar: True
     together: bool = False
-
-
-def drawings_of(analysis: type[Analysis]) -> tuple[Drawing, ...]:
-    """The drawings that an analysis lists, else its one chart under all its figure numbers."""
-    if analysis.drawings:
-        return analysis.drawings
-    doc = (analysis.__doc__ or "").strip().splitlines()
-    title = doc[0].rstrip(".") if doc else analysis.name
-    return (Drawing(analysis.figures, title, "", analysis.chart),)

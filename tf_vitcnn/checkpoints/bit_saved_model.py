@@ -17,7 +17,7 @@ from tf_vitcnn.errors import BadInput
 from tf_vitcnn.models.specs import ResNetSpec, Spec
 
 if TYPE_CHECKING:
-    from tf_vitcnn.checkpoints.saved_model import Variable
+    from tf_vitcnn.checkpoints.variables import Variable
 
 LEAVES = ("kernel", "bias", "gamma", "beta")
 

@@ -19,7 +19,7 @@ from tf_vitcnn.errors import BadInput
 from tf_vitcnn.models.specs import Spec, ViTSpec
 
 if TYPE_CHECKING:
-    from tf_vitcnn.checkpoints.saved_model import Variable
+    from tf_vitcnn.checkpoints.variables import Variable
 
 # the first pattern found in "name path" tells the kind
 KINDS = (

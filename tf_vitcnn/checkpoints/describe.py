@@ -30,6 +30,6 @@ def _unfilled(name: str, image_size: int | None) -> keras.Model:
 
 
 def _loaded(spec: str, image_size: int | None) -> keras.Model:
-    from tf_vitcnn.subject import load
+    from tf_vitcnn.checkpoints.load import load
 
     return load(spec, image_size=image_size).model

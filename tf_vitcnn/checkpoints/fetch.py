@@ -17,8 +17,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from tf_vitcnn.devices.start import start_tensorflow, stderr_closed
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.start import start_tensorflow, stderr_closed
 
 TIMEOUT = 30  # seconds without a byte
 CHUNK = 1 << 20

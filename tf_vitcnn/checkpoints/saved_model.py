@@ -8,27 +8,20 @@ from __future__ import annotations
 
 from collections import deque
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from tf_vitcnn.checkpoints import bit_npz, bit_saved_model, deit_saved_model, jax2tf, mixer_npz, vit_npz
 from tf_vitcnn.checkpoints.arrays import Array
 from tf_vitcnn.checkpoints.found import Found
+from tf_vitcnn.checkpoints.variables import Variable
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.models.specs import ResNetSpec, Spec
 
 GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 VALUE = "VARIABLE_VALUE"
 NAMELESS = ("", "Variable")  # the name of a variable that was given none
-
-
-class Variable(NamedTuple):
-    """One variable of a SavedModel."""
-
-    path: str  # of objects, from the root: transformer_blocks/0/...
-    name: str  # given when it was made, without `:0`; need not be unique
-    array: Array
 
 
 def read_saved_model(folder: Path, architecture: str, wanted: Spec | None) -> Found:

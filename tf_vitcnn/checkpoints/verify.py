@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tf_vitcnn.checkpoints.arrays import parameters
-from tf_vitcnn.checkpoints.loading import checked, resolved
+from tf_vitcnn.checkpoints.load import checked, resolved
 from tf_vitcnn.checkpoints.saved_model import variables
 from tf_vitcnn.errors import BadInput
 
@@ -35,7 +35,7 @@ class Report:
 
 def verify(spec: str, images: int = 4, seed: int = 0) -> Report:
     """The comparison that the spec's source allows."""
-    from tf_vitcnn.subject import load
+    from tf_vitcnn.checkpoints.load import load
 
     source = resolved(spec)
     subject = load(spec)

@@ -14,8 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from tf_vitcnn.errors import UNREADABLE, BadInput
-from tf_vitcnn.table import first_line
+from tf_vitcnn.errors import UNREADABLE, BadInput, first_line
 
 # zeros deflate a thousandfold, pictures hardly: a small file must not claim the whole memory
 BOMB_BYTES, BOMB_RATIO = 2**26, 100

@@ -20,8 +20,7 @@ import tensorflow as tf
 
 from tf_vitcnn.data.base import Source, digest
 from tf_vitcnn.data.images import decode
-from tf_vitcnn.errors import BadInput, unknown
-from tf_vitcnn.table import first_line
+from tf_vitcnn.errors import BadInput, first_line, unknown
 
 # imagenet2012:validation · cifar10:3.0.2:train · a_set/config:test[:10%]+train
 SPEC = re.compile(r"(?P<name>[\w./-]+(:\d+\.\d+\.\d+)?):(?P<split>[a-zA-Z_].*)")

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from tf_vitcnn.stats import cores
+from tf_vitcnn.devices import cores
 
 STRIP = 2**20  # numbers in a strip: 4 MB; 2 to 8 MB are alike
 LEAF = 64  # most rows of a block on the diagonal: smaller ones leave out more of the upper triangle, and are slower

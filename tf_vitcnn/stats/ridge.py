@@ -26,7 +26,7 @@ import scipy.linalg
 import scipy.sparse
 from scipy.linalg import lapack
 
-from tf_vitcnn.stats import cores
+from tf_vitcnn.devices import cores
 
 LAMBDAS = 2.0 ** np.arange(-10, 21)
 

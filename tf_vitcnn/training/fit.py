@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tf_vitcnn import files, table
+from tf_vitcnn.devices.start import start_tensorflow
+from tf_vitcnn.engine.resume import Lock
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.resume import Lock
-from tf_vitcnn.start import start_tensorflow
+from tf_vitcnn.tables.files import discard_parts, replacing
+from tf_vitcnn.tables.write import discard_parts as discard_table_parts
 from tf_vitcnn.training import card, log, resume
+from tf_vitcnn.training.machine import Machine
 from tf_vitcnn.training.recipe import Recipe
 
 if TYPE_CHECKING:
-    import tensorflow as tf
-
     from tf_vitcnn.training.task import Task
 
 
@@ -64,20 +64,8 @@ class Place:
     def tidy(self) -> None:
         """Removes what a killed process was writing."""
         for path in (self.model, self.card, self.state):
-            files.discard_parts(path)
-        table.discard_parts(self.log)
-
-
-@dataclass(frozen=True)
-class Machine:
-    """How to run, which changes no result but rounding."""
-
-    strategy: str | tf.distribute.Strategy = "cpu"
-    data_dir: str | None = None
-    memory: float = 4e9  # bytes of decoded images that are kept
-    save_seconds: float = 60.0
-    tensorboard: bool = False
-    jit: bool | None = None
+            discard_parts(path)
+        discard_table_parts(self.log)
 
 
 def train(recipe: Recipe, out: Path | str, name: str | None = None, machine: Machine | None = None) -> Path:
@@ -199,6 +187,6 @@ def _finish(task: Task, place: Place, progress: resume.Progress) -> None:
     """Writes log, card and, last, the model: what has a model is finished."""
     log.write(place.log, progress.rows, task.sidecar(place.name))
     card.write(place.card, task.card(place.name, progress))
-    with files.replacing(place.model) as part:
+    with replacing(place.model) as part:
         task.result().save(part)
     place.state.unlink(missing_ok=True)

@@ -9,30 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from tf_vitcnn import table
+from tf_vitcnn.tables.training_log import NAME, SCHEMA
+from tf_vitcnn.tables.write import write_table
 
 if TYPE_CHECKING:
     import altair
-
-NAME = "training_log"
-SCHEMA = table.Schema(
-    keys=("epoch", "step"),
-    values={
-        "loss": (0, float("inf")),
-        "accuracy": (0, 1),
-        "val_accuracy": (0, 1),
-        "learning_rate": (0, float("inf")),
-        "images_per_second": (0, float("inf")),
-    },
-    integers=("epoch", "step"),
-    nullable=("val_accuracy", "images_per_second"),
-)
 
 
 def write(path: str | os.PathLike, rows: Sequence[dict[str, Any]], sidecar: dict[str, Any]) -> None:
     """PATH.csv and PATH.json of the epochs so far."""
     frame = pd.DataFrame(list(rows), columns=[*SCHEMA.keys, *SCHEMA.values])
-    table.write(path, SCHEMA.check(frame), {"analysis": NAME, **sidecar})
+    write_table(path, SCHEMA.check(frame), {"analysis": NAME, **sidecar})
 
 
 def chart(log: pd.DataFrame) -> altair.VConcatChart:

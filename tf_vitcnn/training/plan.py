@@ -23,8 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tf_vitcnn.errors import BadInput, unknown
-from tf_vitcnn.table import first_line
+from tf_vitcnn.errors import BadInput, first_line, unknown
 from tf_vitcnn.training import fit
 from tf_vitcnn.training.recipe import Recipe, from_dict
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from tf_vitcnn import files
 from tf_vitcnn.errors import UNREADABLE, BadInput
+from tf_vitcnn.tables.files import replacing
 
 
 @dataclass
@@ -37,7 +37,7 @@ def save(path: Path, identity: dict[str, Any], progress: Progress, variables: Se
         return False
     meta = json.dumps({"identity": identity, "progress": asdict(progress)})
     values: dict[str, Any] = {f"v{i:05}": array for i, array in enumerate(arrays)}
-    with files.replacing(path) as part, part.open("wb") as file:
+    with replacing(path) as part, part.open("wb") as file:
         np.savez(file, meta=np.array(meta), **values)
     return True
 

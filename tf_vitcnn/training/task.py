@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from tf_vitcnn import devices
 from tf_vitcnn.data.sources import Source, naming_corrupt, open_source
+from tf_vitcnn.devices.strategy import named_strategy
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.training import card
+from tf_vitcnn.tables.provenance import environment
 from tf_vitcnn.training.examples import Examples, Plan, labels_of, subset
 from tf_vitcnn.training.learner import cast, learner
 from tf_vitcnn.training.network import Origin, origin
@@ -20,7 +20,7 @@ from tf_vitcnn.training.network import Origin, origin
 if TYPE_CHECKING:
     import keras
 
-    from tf_vitcnn.training.fit import Machine
+    from tf_vitcnn.training.machine import Machine
     from tf_vitcnn.training.recipe import Recipe
     from tf_vitcnn.training.resume import Progress
 
@@ -151,7 +151,7 @@ class Task:
             "strategy": type(self.strategy).__name__,
             "replicas": self.strategy.num_replicas_in_sync,
             "seconds": round(progress.seconds, 1),
-            **card.environment(),
+            **environment(),
         }
 
     def _recipe(self) -> dict[str, Any]:
@@ -160,7 +160,7 @@ class Task:
 
 def _strategy(name: str | tf.distribute.Strategy) -> tf.distribute.Strategy:
     """The strategy of a name; none where its one device is TensorFlow's own choice anyway: `fit` is faster so."""
-    strategy = devices.strategy(name)
+    strategy = named_strategy(name)
     gpus = len(tf.config.list_physical_devices("GPU"))
     alone = (name == "cpu" and not gpus) or (name == "gpu" and gpus == 1)
     return tf.distribute.get_strategy() if alone else strategy

@@ -1,0 +1,286 @@
+"""The walk: the same table whatever the micro-batch, budget, strategy or compiler; resumable; bounded."""
+
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+
+import tf_vitcnn
+from tests import toys
+from tests.stats.test_hsic import reference
+from tf_vitcnn.devices.replicas import Replicas
+from tf_vitcnn.devices.strategy import named_strategy
+from tf_vitcnn.errors import BadInput
+from tf_vitcnn.stats import hsic
+from tf_vitcnn.walk import gram_sums
+from tf_vitcnn.walk.feed import feed, minibatch_chunks
+from tf_vitcnn.walk.grams import GramWalk, grams
+
+ROOT = Path(__file__).parents[2]
+CKA = {"images": 40, "batch": 20, "repeats": 1, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def vit():
+    return tf_vitcnn.load("vit_ti16@random", image_size=32)
+
+
+@pytest.fixture(scope="module")
+def plain(vit):
+    return tf_vitcnn.run("cka", vit, "digits:test", taps=["block0[01]/*"], **CKA)
+
+
+def matrix(table):
+    return table.pivot(index="depth_x", columns="depth_y", values="cka").to_numpy()
+
+
+def test_cka_of_a_model_equals_numpy_on_its_whole_activations(vit, plain):
+    from tf_vitcnn.data.sources import draw, open_source
+
+    source = open_source("digits:test")
+    indices = draw(source, 40, 3)
+    images = vit.preprocess(np.stack([source.load(tf.constant(i))[0].numpy() for i in indices]))
+    names = [n for n in vit.taps if n[:7] in ("block00", "block01")]
+    out = vit.expose(names)(images)
+    batches = [[out[n].numpy()[i : i + 20] for n in names] for i in (0, 20)]
+    np.testing.assert_allclose(matrix(plain), reference(batches), atol=1e-5)
+    assert plain.cka_se.notna().all()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"memory": 1.4}, {"memory": 3.0}, {"jit": True}],
+    ids=["small budget", "large budget", "xla"],
+)
+def test_same_table_under_any_budget_and_compiler(vit, plain, other):
+    again = tf_vitcnn.run("cka", vit, "digits:test", taps=["block0[01]/*"], **CKA, **other)
+    np.testing.assert_allclose(again.cka, plain.cka, atol=1e-5)
+    np.testing.assert_allclose(again.cka_se, plain.cka_se, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("precision", "large", "units", "apart"),
+    [
+        ("float32", 0, False, 1e-5),
+        ("bfloat16", 0, False, 2e-3),
+        ("bfloat16", math.inf, False, 2e-3),
+        ("bfloat16", math.inf, True, 2e-3),
+    ],
+    ids=["by the host", "bfloat16 by the host", "bfloat16 widened", "bfloat16 by its own kernel"],
+)
+def test_same_table_whoever_multiplies(vit, monkeypatch, precision, large, units, apart):
+    monkeypatch.setattr(gram_sums, "LARGE", large)
+    monkeypatch.setattr(hsic, "bfloat16_units", lambda: units)
+    once = {**CKA, "batch": 40, "taps": ["block0[01]/*"]}
+    again = tf_vitcnn.run("cka", vit, "digits:test", **once, precision=precision)
+    monkeypatch.setattr(gram_sums, "LARGE", math.inf)
+    np.testing.assert_allclose(again.cka, tf_vitcnn.run("cka", vit, "digits:test", **once).cka, atol=apart)
+
+
+@pytest.mark.parametrize("replicas", [2, 4])
+def test_same_table_on_replicas(plain, replicas):
+    devices = [f"CPU:{i}" for i in range(replicas)]
+    strategy = tf.distribute.MirroredStrategy(devices)
+    again = tf_vitcnn.run(
+        "cka", "vit_ti16@random", "digits:test", taps=["block0[01]/*"], strategy=strategy, image_size=32, **CKA
+    )
+    np.testing.assert_allclose(again.cka, plain.cka, atol=1e-5)
+    np.testing.assert_allclose(again.cka_se, plain.cka_se, atol=1e-5)
+
+
+def test_skip_ratio_on_replicas_and_micro_batches(vit):
+    one = tf_vitcnn.run("skip_ratio", vit, "digits:test", images=30, batch=30)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    for again in (
+        tf_vitcnn.run("skip_ratio", vit, "digits:test", images=30, batch=7),
+        tf_vitcnn.run(
+            "skip_ratio", "vit_ti16@random", "digits:test", images=30, batch=4, strategy=strategy, image_size=32
+        ),
+        tf_vitcnn.run("skip_ratio", vit, "digits:test", images=30, batch=7, jit=True),
+    ):
+        np.testing.assert_allclose(again.ratio, one.ratio, rtol=1e-5)
+        np.testing.assert_allclose(again.cosine, one.cosine, atol=1e-5)
+        np.testing.assert_allclose(again.ratio_se, one.ratio_se, atol=1e-5)
+
+
+def test_two_models_in_one_pass(vit):
+    other = tf_vitcnn.load("vit_ti16@random", image_size=32, seed=1, name="other")
+    both = tf_vitcnn.run("cka", vit, "digits:test", against=other, taps=["*/resid/post"], all_pairs=True, **CKA)
+    own = tf_vitcnn.run("cka", vit, "digits:test", taps=["*/resid/post"], **CKA)
+    within = both[(both.model_x == "vit_ti16") & (both.model_y == "vit_ti16")]
+    np.testing.assert_allclose(within.cka, own.cka, atol=1e-5)
+    cross = both[(both.model_x == "vit_ti16") & (both.model_y == "other")]
+    lines = tf_vitcnn.run("cka", vit, "digits:test", against=other, taps=["*/resid/post"], pairs="matching", **CKA)
+    same = cross[cross.layer_x == cross.layer_y]
+    np.testing.assert_allclose(lines.cka, same.cka, atol=1e-5)
+
+
+def test_tokens_apart(vit):
+    cls = tf_vitcnn.run("cka", vit, "digits:test", taps=["block00/resid/*"], tokens="cls", **CKA)
+    spatial = tf_vitcnn.run("cka", vit, "digits:test", taps=["block00/resid/*"], tokens="spatial", **CKA)
+    assert np.abs(cls.cka - spatial.cka).max() > 1e-3
+
+
+def command(out, *more, analysis="cka", env=None):
+    words = [sys.executable, str(ROOT / "scripts/analyze.py"), analysis, "--model", "vit_ti16@random"]
+    words += ["--image-size", "32", "--data", "digits:test", "--out", str(out), *more]
+    return words, {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
+
+
+def call(out, *more, **kwargs):
+    words, env = command(out, *more, **kwargs)
+    return subprocess.run(words, env=env, capture_output=True, text=True, check=False, timeout=300)
+
+
+CLI = ("--images", "40", "--batch", "20", "--repeats", "1", "--taps", "block0[01]/*")
+
+
+def test_command_line_writes_keeps_and_refuses(tmp_path):
+    first = call(tmp_path, *CLI)
+    assert (first.returncode, first.stderr) == (0, "")
+    csv = tmp_path / "cka" / "vit_ti16.csv"
+    assert first.stdout.splitlines()[-1] == str(csv)
+    bytes_before = csv.read_bytes()
+    sidecar = json.loads(csv.with_suffix(".json").read_text())
+    assert sidecar["parameters"]["images"] == 40
+    table = tf_vitcnn.read_table(csv)
+    pd.testing.assert_frame_equal(table, pd.read_csv(csv), check_dtype=False, check_exact=False)
+    assert sorted(p.name for p in csv.parent.iterdir()) == ["vit_ti16.csv", "vit_ti16.json"]
+
+    other = call(tmp_path, *CLI, "--seed", "1")
+    assert other.returncode == 2
+    assert "parameters.seed: 0 -> 1" in other.stderr and len(other.stderr.splitlines()) == 1
+    assert csv.read_bytes() == bytes_before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["ckka", "--model", "vit_ti16@random", "--data", "noise"], "did you mean 'cka'"),
+        (["cka", "--model", "vit_b33@random", "--data", "noise"], "vit_b32"),
+        (["cka", "--model", "vit_ti16@random", "--data", "digits:valid"], "digits"),
+        (["cka", "--model", "vit_ti16@random", "--data", "digits:test", "--images", "99999"], "99999"),
+        (["cka", "--model", "vit_ti16@random", "--data", "digits:test", "--images", "10"], "minibatch"),
+        (["cka", "--model", "vit_ti16@random", "--data", "digits:test", "--batch", "x"], "--batch"),
+        (["cka", "--model", "vit_ti16@random", "--data", "digits:test", "--taps", "blok*", "--batch", "8"], "blok"),
+        (["skip_ratio", "--model", "vit_ti16@random", "--data", "noise", "--against", "vit_ti16@random"], "one model"),
+        (["cka", "--model", "vit_ti16@random", "--data", "noise", "--strategy", "multiworker"], "TF_CONFIG"),
+        (["cka", "--model", "vit_ti16@random", "--data", "noise", "--out", "/proc/nowhere"], "/proc/nowhere"),
+    ],
+)
+@pytest.mark.slow
+def test_bad_input_is_one_line(tmp_path, arguments, said):
+    words = [sys.executable, str(ROOT / "scripts/analyze.py"), *arguments]
+    if "--out" not in arguments:
+        words += ["--out", str(tmp_path / "out")]
+    done = subprocess.run(
+        words, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1 and said in done.stderr
+    assert not list(tmp_path.rglob("*.csv"))
+
+
+def test_not_a_number_names_the_tap(vit):
+    broken = tf_vitcnn.load("vit_ti16@random", image_size=32)
+    layer = broken.model.get_layer("block03.mlp.out")
+    layer.set_weights([w * np.nan for w in layer.get_weights()])
+    with pytest.raises(BadInput, match="block03/mlp/out"):
+        tf_vitcnn.run("cka", broken, "digits:test", **CKA)
+    with pytest.raises(BadInput, match="block03/mlp/out"):
+        tf_vitcnn.run("skip_ratio", broken, "digits:test", images=8)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_two_worker_processes_give_the_table_of_one(tmp_path, plain):
+    workers = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    running = []
+    for index in range(2):
+        config = json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}})
+        words, env = command(tmp_path, *CLI, "--seed", "3", "--strategy", "multiworker", env={"TF_CONFIG": config})
+        running.append(subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+    for worker in running:
+        _, err = worker.communicate(timeout=300)
+        assert worker.returncode == 0, err
+    again = tf_vitcnn.read_table(tmp_path / "cka" / "vit_ti16.csv")
+    np.testing.assert_allclose(again.cka, plain.cka, atol=2e-5)  # six printed digits
+    np.testing.assert_allclose(again.cka_se, plain.cka_se, atol=2e-5)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_and_resumed_gives_the_same_bytes(tmp_path):
+    more = ("--images", "320", "--batch", "20", "--repeats", "2", "--taps", "block0*")
+    env = {"TF_VITCNN_CHECKPOINT_SECONDS": "0"}
+    begun = time.monotonic()
+    assert call(tmp_path / "whole", *more, env=env).returncode == 0
+    took = time.monotonic() - begun
+    whole = (tmp_path / "whole/cka/vit_ti16.csv").read_bytes()
+    rng = np.random.default_rng(0)
+    for attempt in range(10):
+        out = tmp_path / f"killed{attempt}"
+        words, environment = command(out, *more, env=env)
+        victim = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(took * rng.uniform(0.05, 0.95))
+        victim.send_signal(signal.SIGKILL)
+        victim.wait()
+        assert call(out, *more, env=env).returncode == 0
+        assert (out / "cka/vit_ti16.csv").read_bytes() == whole
+        assert sorted(p.name for p in (out / "cka").iterdir()) == ["vit_ti16.csv", "vit_ti16.json"]
+
+
+def test_grams_of_a_tap_equal_numpy_on_its_centred_features(vit):
+
+    images = np.random.default_rng(0).normal(size=(22, 32, 32, 3)).astype("float32")
+    names = ["stem/embed", "block01/attn/q", "block11/resid/post"]
+    found = dict(grams(vit, images, names, micro=8))
+    for name, value in vit.expose(names)(images).items():
+        x = np.asarray(value, np.float64).reshape(22, -1)
+        x -= x.mean(axis=0)
+        np.testing.assert_allclose(found[name], x @ x.T, atol=1e-5 * np.square(x).sum(axis=1).max())
+    assert list(found) == names
+
+
+def test_a_model_whose_only_input_is_in_a_list():
+    """As Keras before 3.11 gives a model back that was saved."""
+    vit = toys.shared("vit")
+    listed = replace(vit, model=keras.Model([vit.model.inputs[0]], vit.model.output))
+    for name, setting in (("skip_ratio", {}), ("cka", {"batch": 10, "repeats": 1})):
+        tables = [tf_vitcnn.run(name, subject, "digits:test", images=10, **setting) for subject in (vit, listed)]
+        pd.testing.assert_frame_equal(*tables)
+
+
+def test_every_segment_is_traced_once(vit):
+    from tf_vitcnn.analyses.base import Picked, Run
+    from tf_vitcnn.analyses.cka.analysis import CKA as Analysis
+    from tf_vitcnn.data.sources import batches, open_source
+    from tf_vitcnn.walk.gram_sums import GramSums
+
+    source, replicas = open_source("noise"), Replicas(named_strategy("cpu"))
+    chosen = tuple(n for n in vit.taps if n.startswith("block00/resid"))
+    bound = Run((vit,), (chosen,), images=20, batch=10)
+    gram = GramWalk([GramSums(Analysis(repeats=1), bound, replicas)], replicas)
+    indices = np.arange(20)
+    gram.prepare([next(iter(batches(source, indices[:4], (vit.preprocessing,), 4)))[0][0]])
+    positions = minibatch_chunks(2, 10, 4, 1)
+    fed = feed(source, Picked(indices, indices * 0), positions, [vit.preprocessing], replicas)
+    for _ in range(2):
+        gram.step([next(fed).batch for _ in range(3)], [tf.constant(0)], [tf.constant(1.0)])
+    assert [part.step.experimental_get_tracing_count() for part in gram.chain] == [1] * len(gram.chain)

@@ -1,0 +1,175 @@
+"""How far each attention head looks (Fig. 3, 4, C.5, C.6).
+
+The mean over images and over grid queries of the distance to where a head attends, in pixels of the network's input
+(stats/attention.py has the equation), and the share of its attention that goes to tokens without a place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from tf_vitcnn.analyses.attention_distance.claims import CLAIMS, PROBS
+from tf_vitcnn.analyses.base import Batch, Constants, PerImage, Run, Stage, Totals, by_group, require
+from tf_vitcnn.analyses.layout import pitch, place_of
+from tf_vitcnn.charts import Drawing, marks, theme
+from tf_vitcnn.stats.resample import jackknife
+from tf_vitcnn.tables.schema import Schema
+
+if TYPE_CHECKING:
+    from tf_vitcnn.subject import Subject
+    from tf_vitcnn.surgery import Layout
+    from tf_vitcnn.verdicts.claim import Claim
+
+_ENDS = ("#56B4E9", "#0072B2", "#E69F00", "#D55E00")  # two lowest, two highest layers
+
+
+@dataclass(frozen=True)
+class AttentionDistance(PerImage):
+    """Mean attention distance of every head, and its share of attention that leaves the grid."""
+
+    name: ClassVar[str] = "attention_distance"
+    figures: ClassVar[tuple[str, ...]] = ("3", "4", "C.5", "C.6")
+    images: ClassVar[int | None] = 5000
+    schema: ClassVar[Schema] = Schema(
+        keys=("model", "depth", "layer", "head"),
+        values={
+            "distance_px": (0, inf),
+            "cls_mass": (0, 1),
+            "distance_px_se": (0, inf),
+            "cls_mass_se": (0, inf),
+        },
+        integers=("depth", "head"),
+        nullable=("distance_px", "distance_px_se", "cls_mass_se"),  # a head without mass on the grid; one group
+        optional=("distance_px_se", "cls_mass_se"),
+    )
+    claims: ClassVar[tuple[Claim, ...]] = CLAIMS
+    drawings: ClassVar[tuple[Drawing, ...]] = (
+        Drawing(
+            ("3", "4"),
+            "Attention distance of every head, two lowest and two highest layers",
+            "Heads sorted by mean distance. A line that starts low and ends high: local and global heads side by side.",
+            draw=lambda table: heads_sorted(ends_of(table)),
+        ),
+        Drawing(
+            ("C.5", "C.6"),
+            "Attention distance of every head, all layers",
+            "Heads sorted by mean distance, one line per layer, from the lowest (dark) to the highest (light).",
+            draw=lambda table: heads_sorted(table, every=True),
+        ),
+    )
+
+    @classmethod
+    def chart(cls, table: pd.DataFrame) -> marks.Figure:
+        """Sorted heads of the two lowest and the two highest layers."""
+        return heads_sorted(ends_of(table))
+
+    def default_taps(self, subject: Subject) -> list[str]:
+        """The attention probabilities of every layer whose tokens lie on a grid."""
+        probs = [tap for tap in subject.taps if tap.endswith(PROBS)]
+        require(
+            bool(probs),
+            f"{subject.name} has no attention probabilities (`.../{PROBS}`): attention_distance needs a transformer; "
+            f"its layers: {', '.join(subject.taps[:5])}, ...",
+        )
+        return [tap for tap in probs if place_of(subject, tap) is not None]
+
+    def needs(self, run: Run) -> Sequence[str]:
+        """The chosen taps; what holds no attention or lies on no grid is refused here, before anything is computed."""
+        require(bool(run.taps[0]), f"{run.subject.name}: no attention layer's tokens lie on a grid of the image")
+        for tap in run.taps[0]:
+            attention_grid(run.subject, tap)
+        return run.taps[0]
+
+    def step(
+        self, stage: Stage, taps: Mapping[str, Any], batch: Batch, constants: Constants, run: Run
+    ) -> dict[str, Any]:
+        """Per layer and head: distances, queries that count, off-grid shares, [GROUPS, n] each."""
+        import tensorflow as tf
+
+        from tf_vitcnn.stats.attention import attention_sums, grid_distances
+
+        sums = {"images": by_group(tf.ones_like(batch.weight), batch)}
+        grids = {tap: attention_grid(run.subject, tap) for tap in run.taps[0]}
+        # one matrix for all layers with the same grid
+        distances = {
+            grid: tf.constant(grid_distances(grid.rows, grid.cols, pitch(run.subject, grid))) for grid in grids.values()
+        }
+        for tap, grid in grids.items():
+            for name, value in attention_sums(taps[tap], len(grid.extra), distances[grid])._asdict().items():
+                sums[f"{name}/{tap}"] = by_group(value, batch)
+        return sums
+
+    def table(self, totals: Totals, constants: Constants, run: Run) -> pd.DataFrame:
+        """One row per layer and head."""
+        rows = [row for tap in run.taps[0] for row in _rows(tap, totals, run)]
+        return self.schema.check(pd.DataFrame(rows))
+
+
+def attention_grid(subject: Subject, tap: str) -> Layout:
+    """The grid of a layer's tokens; one line to the user where there is none."""
+    require(tap.endswith(PROBS), f"{tap} holds no attention probabilities: choose taps that end in {PROBS}")
+    grid = place_of(subject, tap)
+    require(grid is not None, f"{tap} of {subject.name}: its tokens lie on no grid of the image, so have no distance")
+    assert grid is not None
+    return grid
+
+
+def _rows(tap: str, totals: Totals, run: Run) -> Iterator[dict[str, Any]]:
+    grid = attention_grid(run.subject, tap)
+    groups = {name: totals[f"{name}/{tap}"] for name in ("distance", "kept", "off_grid")}
+    queries = np.asarray(totals["images"])[:, None] * grid.rows * grid.cols  # [G, 1]
+    distance, distance_se = jackknife(groups, lambda sums: _divide(sums["distance"], sums["kept"]))
+    mass, mass_se = jackknife({**groups, "queries": queries}, lambda sums: _divide(sums["off_grid"], sums["queries"]))
+    left_out = queries.sum() * len(distance) - groups["kept"].sum()
+    if left_out > 0.5:
+        run.note(f"{tap}: {left_out:.0f} queries have no attention on the grid and are left out of the distance")
+    for head in range(len(distance)):
+        yield {
+            "model": run.subject.name,
+            "depth": run.subject.depths[tap],
+            "layer": tap,
+            "head": head,
+            "distance_px": distance[head],
+            "distance_px_se": distance_se[head],
+            "cls_mass": mass[head],
+            "cls_mass_se": mass_se[head],
+        }
+
+
+def _divide(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The ratio, NaN where there is nothing to count."""
+    return np.where(counts > 0, sums / np.where(counts > 0, counts, 1), np.nan)
+
+
+def ends_of(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each model's two lowest and two highest layers."""
+    rank = table.groupby("model").depth.rank(method="dense")
+    deepest = rank.groupby(table.model).transform("max")
+    return table[(rank <= 2) | (rank > deepest - 2)]
+
+
+def heads_sorted(table: pd.DataFrame, every: bool = False) -> marks.Figure:
+    """Distance over the rank of the head within its layer, one line per layer, one panel per model."""
+    import altair as alt
+
+    layers = list(table.sort_values("depth").layer.unique())
+    # two blues for the lowest, two warm colours for the highest; a ramp when there are many
+    colours = alt.Scale(domain=layers, **({"scheme": theme.SIMILARITY} if every else {"range": _ENDS[: len(layers)]}))
+    base = (
+        alt.Chart(table[["model", "depth", "layer", "head", "distance_px", "cls_mass"]])
+        .transform_window(rank="row_number()", sort=[alt.SortField("distance_px")], groupby=["model", "layer"])
+        .encode(
+            x=alt.X("rank:Q", title="head, sorted by distance", axis=alt.Axis(tickMinStep=1, format="d")),
+            y=alt.Y("distance_px:Q", title="mean attention distance (pixels)", scale=alt.Scale(domainMin=0)),
+            color=alt.Color("layer:N", scale=colours, sort=layers, title="layer"),
+            tooltip=["model:N", "layer:N", "head:N", alt.Tooltip("distance_px:Q", format=".1f"), "cls_mass:Q"],
+        )
+    )
+    chart = alt.layer(base.mark_line(), base.mark_point()).properties(width=320, height=260)
+    return chart.facet(facet=alt.Facet("model:N", title=None), columns=3)

@@ -1,0 +1,199 @@
+"""How similar are any two layers: minibatch CKA of all sublayers, within a model or across two (Fig. 1, 2, 8, 12).
+
+Layers are flattened over all positions and channels; HSIC1 of every minibatch (stats/hsic.py) is averaged first, the
+ratio taken last. The paper's setting is the default: minibatches of 1024, 10240 images, 20 draws. `cka_se` is the
+standard error over draws, or over at most 20 groups of minibatches (jackknife) when there is one draw. It speaks of
+this data set: draws overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+
+from tf_vitcnn import taps as names_of
+from tf_vitcnn.analyses.base import Constants, PerMinibatch, Run, Totals, View, require
+from tf_vitcnn.analyses.cka import charts, training_claims
+from tf_vitcnn.analyses.cka.charts import DRAWINGS
+from tf_vitcnn.analyses.cka.claims import CLAIMS
+from tf_vitcnn.charts import Drawing
+from tf_vitcnn.errors import BadInput
+from tf_vitcnn.stats.resample import jackknife, over_repeats
+from tf_vitcnn.tables.schema import Schema
+from tf_vitcnn.verdicts.claim import Claim
+
+if TYPE_CHECKING:
+    import altair
+
+    from tf_vitcnn.subject import Subject
+
+# CKA of the unbiased estimator is not bounded by 1; with four examples it strays far
+BOUND = float("inf")
+
+
+@dataclass(frozen=True)
+class CKA(PerMinibatch):
+    """Similarity of every pair of layers."""
+
+    name: ClassVar[str] = "cka"
+    figures: ClassVar[tuple[str, ...]] = ("1", "2", "8", "12", "B.1", "G.1", "G.2", "H.1", "H.2")
+    schema: ClassVar[Schema] = Schema(
+        keys=("model_x", "depth_x", "layer_x", "model_y", "depth_y", "layer_y"),
+        values={"cka": (-BOUND, BOUND), "cka_se": (0, BOUND), "cka_biased": (-BOUND, BOUND)},
+        integers=("depth_x", "depth_y"),
+        nullable=("cka", "cka_se", "cka_biased"),
+        optional=("cka_biased",),
+    )
+    claims: ClassVar[tuple[Claim, ...]] = (*CLAIMS, *training_claims.CLAIMS)
+    drawings: ClassVar[tuple[Drawing, ...]] = DRAWINGS
+    against: ClassVar[Literal["no", "may", "must"]] = "may"
+    images: ClassVar[int | None] = 10240
+    batch: ClassVar[int | None] = 1024
+
+    repeats: int = 20
+    tokens: Literal["all", "cls", "spatial"] = "all"
+    pairs: Literal["all", "matching"] = "all"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    biased: bool = False
+    all_pairs: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be computed."""
+        require(self.repeats >= 1, f"--repeats {self.repeats}: expected at least 1")
+
+    def default_taps(self, subject: Subject) -> list[str]:
+        """All declared taps but attention's score matrices and the head."""
+        return names_of.default(subject.taps)
+
+    def draws(self) -> int:
+        """Every repeat draws other images."""
+        return self.repeats
+
+    def product_type(self) -> str:
+        """As `--precision` says; accumulation stays float32."""
+        return self.precision
+
+    def centrings(self) -> tuple[str, ...]:
+        """The biased estimator comes along when asked for."""
+        return ("u", "biased") if self.biased else ("u",)
+
+    def views(self, run: Run) -> tuple[Sequence[View], Sequence[View]]:
+        """Every chosen tap, flattened; with two subjects the second one's are the columns."""
+        require(run.batch >= 4, f"--batch {run.batch}: CKA needs minibatches of at least 4 images")
+        if self.pairs == "matching":
+            require(len(run.subjects) == 2, "--pairs matching compares two models: name the other with --against")
+        sides = [
+            [View(side, tap, (tap,), split) for tap in run.taps[side] if (split := _flatten(self.tokens, subject, tap))]
+            for side, subject in enumerate(run.subjects)
+        ]
+        if self.pairs == "matching":
+            both = {v.tap for v in sides[0]} & {v.tap for v in sides[1]}
+            require(bool(both), f"{run.subjects[0].name} and {run.subjects[1].name} share no tap's name")
+            sides = [[v for v in side if v.tap in both] for side in sides]
+        for side, subject in zip(sides, run.subjects, strict=True):
+            require(bool(side), f"{subject.name}: none of the chosen taps has the positions that --tokens asks for")
+        return sides[0], sides[1] if len(sides) == 2 else ()
+
+    def products(self, run: Run) -> frozenset[str]:
+        """`--all-pairs` keeps both models' own matrices as well."""
+        if self.pairs == "matching":
+            return frozenset({"matching"})
+        return frozenset({"xy", "xx", "yy"} if self.all_pairs else {"xy"})
+
+    def table(self, totals: Totals, constants: Constants, run: Run) -> pd.DataFrame:
+        """One row per pair; empty where a layer is constant."""
+        rows, columns = self.views(run)
+        x = _Side(run, 0, rows, totals["norm_x"], "x", "xx")
+        y = _Side(run, 1, columns, totals["norm_y"], "y", "yy") if columns else x
+        for side in {id(x): x, id(y): y}.values():
+            for tap in side.constant_taps:
+                run.note(f"{side.model}: {tap} is constant over these images and has no CKA")
+        parts = [self._part(totals, "xy", x, y, run)]
+        if self.all_pairs and columns:
+            parts += [self._part(totals, "xx_full", x, x, run), self._part(totals, "yy_full", y, y, run)]
+        return self.schema.check(pd.concat(parts))
+
+    def _part(self, totals: Totals, key: str, x: _Side, y: _Side, run: Run) -> pd.DataFrame:
+        value, error = self._ratio(totals, "", key, x, y)
+        columns = {"cka": value, "cka_se": error}
+        if self.biased:
+            columns["cka_biased"] = self._ratio(totals, "biased/", key, x, y)[0]
+        at = np.diag_indices(len(x.taps)) if self.pairs == "matching" else np.indices(value.shape).reshape(2, -1)
+        ends: dict[str, Any] = {}
+        for side, letter, index in ((x, "x", at[0]), (y, "y", at[1])):
+            ends[f"model_{letter}"] = side.model
+            ends[f"depth_{letter}"] = np.array([side.depths[tap] for tap in side.taps])[index]
+            ends[f"layer_{letter}"] = np.array(side.taps, dtype=object)[index]
+        cells = (lambda m: m) if self.pairs == "matching" else np.ravel
+        return pd.DataFrame(ends | {name: cells(matrix) for name, matrix in columns.items()})
+
+    def _ratio(self, totals: Totals, prefix: str, key: str, x: _Side, y: _Side) -> tuple[np.ndarray, np.ndarray]:
+        """CKA and its standard error; [lx, ly], or [l] for matching pairs."""
+        present = totals["count"] > 0
+        sums = {"xy": totals[prefix + key], "xx": totals[prefix + x.own], "yy": totals[prefix + y.own]}
+
+        def statistic(s: Any) -> np.ndarray:
+            dead = np.where(x.constant, np.nan, 0.0), np.where(y.constant, np.nan, 0.0)
+            if self.pairs == "matching":
+                return _cka_of_pairs(s["xy"], s["xx"] + dead[0], s["yy"] + dead[1])
+            from tf_vitcnn.stats.hsic import cka
+
+            return cka(s["xy"], s["xx"] + dead[0], s["yy"] + dead[1])
+
+        if self.repeats > 1:
+            each = [statistic({k: v[g] for k, v in sums.items()}) for g in np.flatnonzero(present)]
+            return over_repeats(np.stack(each))
+        return jackknife(sums, statistic, present)
+
+    @classmethod
+    def chart(cls, table: pd.DataFrame) -> altair.Chart:
+        """Heatmap with the origin at the lower left; lines over depth for matching pairs."""
+        return charts.draw(table)
+
+
+class _Side:
+    """One axis of the matrix."""
+
+    def __init__(self, run: Run, index: int, views: Sequence[View], norms: np.ndarray, letter: str, own: str) -> None:
+        from tf_vitcnn.stats.hsic import CONSTANT
+
+        subject = run.subjects[index]
+        self.model, self.depths, self.own = subject.name, subject.depths, own
+        self.taps = [view.tap for view in views]
+        # squared norms, centred and not
+        self.constant = norms[0] <= CONSTANT**2 * norms[1]
+        self.constant_taps = [tap for tap, dead in zip(self.taps, self.constant, strict=True) if dead]
+
+
+def _cka_of_pairs(xy: np.ndarray, xx: np.ndarray, yy: np.ndarray) -> np.ndarray:
+    scale = np.asarray(xx, np.float64) * yy
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(scale > 0, xy / np.sqrt(np.maximum(scale, 0)), np.nan)
+
+
+def _flatten(tokens: str, subject: Subject, tap: str) -> Any:
+    """Tensor [b, ...] -> [1, b, p] of the wanted positions; None where the tap has none of them."""
+    import tensorflow as tf
+
+    first: int | None = 0
+    last: int | None = None
+    if tokens != "all":
+        from tf_vitcnn.surgery import layout
+
+        place = layout(subject, tap)
+        if place is None or (tokens == "cls" and "cls" not in place.extra):
+            return None
+        at = place.extra.index("cls") if tokens == "cls" else len(place.extra)
+        first, last = (at, at + 1) if tokens == "cls" else (at, None)
+    if any(size is None for size in subject.model.output[tap].shape[1:]):
+        raise BadInput(f"{subject.name}: {tap} has no fixed size; give --image-size")
+
+    def split(x: Any) -> Any:
+        x = x[:, first:last] if tokens != "all" else x
+        return tf.reshape(x, [1, -1, int(np.prod(x.shape[1:]))])
+
+    return split

@@ -1,0 +1,246 @@
+"""Which heads of the first encoder block see like the lower layers of a ResNet (Fig. 5).
+
+Heads are sorted by their mean attention distance; every contiguous run of heads is a representation (its heads'
+`attn/mixed` side by side) with a CKA to each lower layer of the ResNet.
+
+Features side by side have the sum of the Gram matrices, and HSIC is bilinear in them: for a run S of heads
+HSIC(S, y) = sum_{h in S} HSIC(h, y) and HSIC(S, S) = sum_{h, h' in S} HSIC(h, h'). So one H x H and one H x L matrix
+hold all H (H + 1) / 2 runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+
+from tf_vitcnn import taps
+from tf_vitcnn.analyses.attention_distance.analysis import attention_grid
+from tf_vitcnn.analyses.base import Constants, Extra, PerMinibatch, Run, Totals, View, require
+from tf_vitcnn.analyses.layout import pitch, post_residual
+from tf_vitcnn.charts import Drawing, marks, theme
+from tf_vitcnn.stats.resample import jackknife
+from tf_vitcnn.tables.schema import Schema
+from tf_vitcnn.verdicts.claim import RESNET, VIT, Claim, Need, Outcome, Result, Untested, below, claim
+
+if TYPE_CHECKING:
+    from tf_vitcnn.subject import Subject
+
+MIXED = "attn/mixed"
+LOWER_STAGES = (1, 2)  # of a ResNet
+
+
+@claim(
+    "local-heads-like-resnet",
+    "Fig. 5",
+    "For subsets of a quarter of the heads, the Spearman correlation between mean distance and CKA, averaged over the "
+    "ResNet layers of the first stage, is below -0.5.",
+    Need("head_subsets", VIT, against=RESNET),
+)
+def local_heads_like_resnet(result: Result) -> Outcome:
+    """Rank correlation over the runs of max(1, H // 4) heads."""
+    heads = int(result.table["size"].max())
+    table = result.table[result.table["size"] == max(1, heads // 4)]
+    table = table[table.layer_y.map(taps.stage_of) == 1].dropna(subset=["distance_px", "cka"])
+    if table.empty:
+        return Untested("the table has no layer of the ResNet's first stage")
+    subsets_there = table.heads.nunique()
+    if subsets_there < 6:
+        return Untested(f"{subsets_there} subsets of {max(1, heads // 4)} heads: a rank correlation needs at least 6")
+    each = [of.distance_px.rank().corr(of.cka.rank()) for _, of in table.groupby("layer_y")]
+    return below(float(np.mean(each)), -0.5, what="Spearman correlation of distance and CKA")
+
+
+@dataclass(frozen=True)
+class HeadSubsets(PerMinibatch):
+    """CKA of runs of first-block heads, from local to global, with each lower ResNet layer."""
+
+    name: ClassVar[str] = "head_subsets"
+    figures: ClassVar[tuple[str, ...]] = ("5",)
+    against: ClassVar[Literal["no", "may", "must"]] = "must"
+    images: ClassVar[int | None] = 10240
+    batch: ClassVar[int | None] = 1024
+    schema: ClassVar[Schema] = Schema(
+        keys=("model", "layer", "heads", "size", "against", "depth_y", "layer_y"),
+        values={"distance_px": (0, inf), "cka": (-inf, inf), "distance_px_se": (0, inf), "cka_se": (0, inf)},
+        integers=("size", "depth_y"),
+        nullable=("distance_px", "cka", "distance_px_se", "cka_se"),
+        optional=("distance_px_se", "cka_se"),
+        sort=("model", "layer", "against", "depth_y", "layer_y", "size", "heads"),
+    )
+    claims: ClassVar[tuple[Claim, ...]] = (local_heads_like_resnet,)
+    drawings: ClassVar[tuple[Drawing, ...]] = (
+        Drawing(
+            ("5",),
+            "Runs of first-block heads against lower ResNet layers",
+            "Each point is a contiguous run of heads, sorted by attention distance. Falling points: local heads see "
+            "like the ResNet, global heads do not.",
+            draw=lambda table: distance_against_cka(table),
+        ),
+    )
+
+    @classmethod
+    def chart(cls, table: pd.DataFrame) -> marks.Figure:
+        """Mean distance against CKA, one panel per ResNet layer."""
+        return distance_against_cka(table)
+
+    def default_taps(self, subject: Subject) -> list[str]:
+        """Of the transformer the first block's heads; of the other the layers that they are compared with."""
+        mixed = [tap for tap in subject.taps if tap.endswith(MIXED)]
+        return named_layers(subject) or mixed[:1] or foreign_layers(subject)
+
+    def views(self, run: Run) -> tuple[Sequence[View], Sequence[View]]:
+        """One row per head; one column per layer of the other subject."""
+        tap = first_mixed(run.subject)
+        require(run.batch >= 4, f"--batch {run.batch}: CKA needs minibatches of at least 4 images")
+        require(bool(run.taps[1]), f"--taps chooses no layer of {run.subjects[1].name} to compare the heads with")
+        heads = int(run.subject.model.output[tap].shape[2])
+        rows = View(0, tap, tuple(f"{head:02d}" for head in range(heads)), _heads)
+        return [rows], [View(1, layer, (layer,), _flat) for layer in run.taps[1]]
+
+    def products(self, run: Run) -> frozenset[str]:
+        """Heads with heads, and heads with layers."""
+        return frozenset({"xx", "xy"})
+
+    def extra(self, run: Run) -> Mapping[str, Extra]:
+        """Distances of the heads, and the queries that count, from the same pass: [2, n] per image."""
+        import tensorflow as tf
+
+        from tf_vitcnn.stats.attention import attention_sums, grid_distances
+
+        tap = first_mixed(run.subject).replace(MIXED, "attn/probs")
+        grid = attention_grid(run.subject, tap)
+        distances = grid_distances(grid.rows, grid.cols, pitch(run.subject, grid))
+
+        def values(probs: Any) -> Any:
+            sums = attention_sums(probs, len(grid.extra), distances)
+            return tf.stack([sums.distance, sums.kept], axis=1)
+
+        return {"distance": Extra(0, tap, values)}
+
+    def table(self, totals: Totals, constants: Constants, run: Run) -> pd.DataFrame:
+        """One row per run of heads and layer."""
+        from tf_vitcnn.stats.hsic import CONSTANT
+
+        groups = {"xx": totals["xx_full"], "xy": totals["xy"], "yy": totals["yy"], "distance": totals["extra/distance"]}
+        constant = totals["norm_y"][0] <= CONSTANT**2 * totals["norm_y"][1]
+        for layer in np.array(run.taps[1])[constant]:
+            run.note(f"{run.subjects[1].name}: {layer} is constant over these images and has no CKA")
+        groups["yy"] = np.where(constant, 0.0, groups["yy"])  # no CKA: `_cka` leaves these empty
+        order = np.argsort(_distances(_sum(groups)), kind="stable")
+        spans = subsets(len(order))
+        cka, cka_se = jackknife(groups, lambda sums: _cka(sums, order, spans), totals["count"] > 0)
+        px, px_se = jackknife(groups, lambda sums: _mean_distances(sums, order, spans), totals["count"] > 0)
+        rows = [
+            {
+                "model": run.subjects[0].name,
+                "layer": first_mixed(run.subject),
+                "heads": "-".join(f"{head:02d}" for head in order[start:stop]),
+                "size": stop - start,
+                "against": run.subjects[1].name,
+                "depth_y": run.subjects[1].depths[layer],
+                "layer_y": layer,
+                "distance_px": px[i],
+                "distance_px_se": px_se[i],
+                "cka": cka[i, j],
+                "cka_se": cka_se[i, j],
+            }
+            for i, (start, stop) in enumerate(spans)
+            for j, layer in enumerate(run.taps[1])
+        ]
+        return self.schema.check(pd.DataFrame(rows))
+
+
+def first_mixed(subject: Subject) -> str:
+    """The mixed values of the first encoder block [b, t, n, e]."""
+    found = next((tap for tap in subject.taps if tap.endswith(MIXED)), None)
+    require(
+        found is not None,
+        f"{subject.name} has no attention heads (`.../{MIXED}`): "
+        "head_subsets needs --model to be a transformer and --against the network to compare its heads with",
+    )
+    assert found is not None
+    return found
+
+
+def named_layers(subject: Subject) -> list[str]:
+    """A ResNet's pooled stem and the units of its first two stages, after their additions.
+
+    The paper says "lower ResNet layers" and no more.
+    """
+    units = [t for t in subject.taps if taps.stage_of(t) in LOWER_STAGES and t.endswith("resid/post")]
+    return [tap for tap in subject.taps if units and (tap == "stem/pool" or tap in units)]
+
+
+def foreign_layers(subject: Subject) -> list[str]:
+    """The lower half of a foreign network's residual additions."""
+    found = post_residual(subject)
+    return found[: max(1, len(found) // 2)]
+
+
+def subsets(heads: int) -> list[tuple[int, int]]:
+    """All contiguous runs [start, stop) of the sorted heads, by size."""
+    return [(start, start + size) for size in range(1, heads + 1) for start in range(heads - size + 1)]
+
+
+def _heads(mixed: Any) -> Any:
+    """[b, t, n, e] -> [n, b, t * e]."""
+    import tensorflow as tf
+
+    batch, tokens, heads, channels = mixed.shape
+    return tf.reshape(tf.transpose(mixed, [2, 0, 1, 3]), [heads, batch, tokens * channels])
+
+
+def _flat(tap: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.reshape(tap, [1, tap.shape[0], -1])
+
+
+def _sum(groups: Totals) -> dict[str, np.ndarray]:
+    return {key: np.asarray(value, np.float64).sum(axis=0) for key, value in groups.items()}
+
+
+def _distances(sums: Totals) -> np.ndarray:
+    """Mean distance of each head [n], NaN without a query that counts; NaN sorts last."""
+    distance, kept = sums["distance"]
+    return np.where(kept > 0, distance / np.where(kept > 0, kept, 1), np.nan)
+
+
+def _mean_distances(sums: Totals, order: np.ndarray, spans: Sequence[tuple[int, int]]) -> np.ndarray:
+    distances = _distances(sums)[order]
+    return np.array([distances[start:stop].mean() for start, stop in spans])
+
+
+def _cka(sums: Totals, order: np.ndarray, spans: Sequence[tuple[int, int]]) -> np.ndarray:
+    """CKA of each run with each layer [runs, l], from sums over minibatches: averaged before the ratio."""
+    xx, xy, yy = sums["xx"][np.ix_(order, order)], sums["xy"][order], sums["yy"]
+    own = np.array([xx[a:b, a:b].sum() for a, b in spans])[:, None]
+    both = np.array([xy[a:b].sum(axis=0) for a, b in spans])
+    # an unbiased HSIC of a representation with itself may fall to zero or below: then there is no CKA
+    valid = (own > 0) & (yy > 0)
+    return np.where(valid, both / np.sqrt(np.where(valid, own * yy, 1)), np.nan)
+
+
+def distance_against_cka(table: pd.DataFrame) -> marks.Figure:
+    """A point per run of heads, coloured by how many they are, in one panel per layer."""
+    import altair as alt
+
+    shown = table[["model", "layer", "heads", "size", "against", "depth_y", "layer_y", "distance_px", "cka"]]
+    layers = list(shown.sort_values("depth_y").layer_y.unique())
+    return (
+        alt.Chart(shown)
+        .mark_circle(size=45, opacity=0.85)
+        .encode(
+            x=alt.X("distance_px:Q", title="mean attention distance (pixels)", scale=alt.Scale(zero=False)),
+            y=alt.Y("cka:Q", title="CKA with the layer"),
+            color=alt.Color("size:Q", title="heads in the run", scale=alt.Scale(scheme=theme.SIMILARITY)),
+            tooltip=["heads:N", "size:Q", "layer_y:N", alt.Tooltip("distance_px:Q", format=".1f"), "cka:Q"],
+        )
+        .properties(width=180, height=160)
+        .facet(facet=alt.Facet("layer_y:N", sort=layers, title=None), columns=4)
+    )

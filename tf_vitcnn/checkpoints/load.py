@@ -1,0 +1,211 @@
+"""A subject from its spec string: which architecture, which weights, how images reach it.
+
+vit_b32                      the catalog's default          vit_b32@imagenet21k    a variant of the catalog
+vit_b32@FILE.npz, @DIR       a file or SavedModel           vit@FILE               sizes read from the arrays
+vit_b32@https://..., @gs://..., @kaggle:...                 fetched once, then cached
+vit_b32@random               seeded weights                 FILE.keras             any saved functional model
+keras:ResNet50[@random]      keras.applications
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tf_vitcnn.checkpoints import catalog, fetch, layouts
+from tf_vitcnn.checkpoints.assign import fill, fingerprint, mismatches
+from tf_vitcnn.checkpoints.found import Found
+from tf_vitcnn.checkpoints.open import open_checkpoint
+from tf_vitcnn.errors import BadInput, unknown
+from tf_vitcnn.models.specs import SPECS, MixerSpec, ResNetSpec, Spec, ViTSpec, family_of
+
+if TYPE_CHECKING:
+    import keras
+
+    from tf_vitcnn.data.images import Preprocessing
+    from tf_vitcnn.subject import Subject
+
+FAMILIES = ("vit", "deit", "bit", "mixer")  # sizes come from the arrays
+Size = tuple[int, int]
+
+
+def load(
+    spec: str, *, image_size: int | tuple[int, int] | None = None, seed: int = 0, name: str | None = None
+) -> Subject:
+    """The network that a spec string names, with its weights, its preprocessing and where it came from.
+
+    Args:
+        spec: `vit_b32`, `vit_b32@imagenet21k`, `vit_b32@FILE.npz`, `vit_b32@DIR`, `vit_b32@random`, `vit@FILE`,
+            `FILE.keras`, `keras:ResNet50`, ... (the top of this file has them all).
+        image_size: pixels, or (height, width); the checkpoint's own by default.
+        seed: of the weights, for `@random`.
+        name: of the subject in tables; the spec's name or the file's stem by default.
+    """
+    spec = str(spec)
+    if image_size is not None:
+        image_size = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
+    if spec.endswith(".keras"):
+        from tf_vitcnn.checkpoints.keras_file import load_file
+
+        return load_file(spec, image_size, name)
+    if spec.startswith("keras:"):
+        from tf_vitcnn.checkpoints.keras_applications import load_application
+
+        return load_application(spec, image_size, seed, name)
+    architecture, where, entry = parsed(spec)
+    if where == "random":
+        return _random(spec, architecture, image_size or (224, 224), seed, name)
+    return _stored(spec, architecture, where, entry, image_size, name)
+
+
+def parsed(spec: str) -> tuple[str, str, catalog.Entry | None]:
+    """Architecture, what to open (or `random`), and the catalog's entry if it is one."""
+    architecture, at, where = spec.partition("@")
+    if not at and (where_from := Path(spec)).exists():
+        raise BadInput(f"{where_from}: which architecture? Expected vit_b32@{spec}, or vit@{spec} to read its sizes")
+    if architecture not in SPECS and architecture not in FAMILIES:
+        raise unknown("model", architecture, [*SPECS, *(f"{family}@FILE" for family in FAMILIES), "FILE.keras"])
+    if at and not where:
+        raise BadInput(f"{spec}: nothing after '@'; expected a variant, a file, a folder, a handle or 'random'")
+    if where == "random":
+        return architecture, where, None
+    entry = _entry(architecture, where)
+    return architecture, entry.source if entry else where, entry
+
+
+def resolved(spec: str) -> tuple[str, Path] | None:
+    """Architecture and local path of a checkpoint; None for a model that has none (random, or Keras' own)."""
+    if spec.endswith(".keras") or spec.startswith("keras:"):
+        return None
+    architecture, where, _ = parsed(spec)
+    return None if where == "random" else (architecture, fetch.local(where, architecture))
+
+
+def _entry(architecture: str, where: str) -> catalog.Entry | None:
+    """The catalog's entry, the default for no variant; None where a path or a handle stands."""
+    known = catalog.variants(architecture)
+    if where in known:
+        return known[where]
+    if not where and known:
+        return next(iter(known.values()))
+    if not where:
+        raise BadInput(f"{architecture}: no released checkpoint; expected {architecture}@FILE or {architecture}@random")
+    if "/" in where or Path(where).suffix or Path(where).exists() or where.startswith("kaggle:"):
+        return None
+    raise unknown(f"variant of {architecture}", where, [*known, "random", "FILE.npz", "DIR"])
+
+
+def _random(spec: str, architecture: str, image_size: Size, seed: int, name: str | None) -> Subject:
+    from tf_vitcnn.models import build
+
+    if architecture not in SPECS:
+        raise BadInput(f"{spec}: random weights need sizes; expected a full name such as {architecture}_b16@random")
+    sizes = SPECS[architecture]
+    model = build(architecture, image_size=image_size, seed=seed)
+    about = {"random": True, "seed": seed}
+    return subject(name or architecture, spec, model, sizes, catalog.preprocessing(sizes, image_size), about)
+
+
+def _stored(
+    spec: str, architecture: str, where: str, entry: catalog.Entry | None, image_size: Size | None, name: str | None
+) -> Subject:
+    """The network with the weights of a file, a folder or a handle."""
+    from tf_vitcnn.models import build
+
+    found, sizes = checked(architecture, where)
+    size = image_size or found.image_size or ((entry.image_size,) * 2 if entry else (224, 224))
+    if isinstance(sizes, MixerSpec) and size != found.image_size:
+        raise BadInput(f"{spec}: token mixing fixes the image size to {found.image_size}; leave {size} out")
+    # zeros: the file has every weight, and random numbers for gigabytes take a while
+    model = build(sizes, image_size=size, classes=found.classes, seed=None)
+    fill(model, found, sizes, size)
+    about: dict[str, Any] = {"source": str(found.source), "random": False}
+    about |= entry.about() if entry else {}
+    seen = entry.preprocessing(size) if entry else catalog.preprocessing(sizes, size)
+    return subject(name or _default_name(architecture, where), spec, model, sizes, seen, about)
+
+
+def _default_name(architecture: str, where: str) -> str:
+    """The spec's name; a family alone is named after its file."""
+    return architecture if architecture in SPECS else Path(where).stem
+
+
+def checked(architecture: str, where: str) -> tuple[Found, Spec]:
+    """A checkpoint that fits the architecture, and the sizes to build (head and `pre_logits` as the file has them)."""
+    wanted = SPECS.get(architecture)
+    found = open_checkpoint(where, architecture, wanted)
+    family = architecture if wanted is None else family_of(wanted)
+    expected = {"deit": "vit", "hybrid": "vit"}.get(family, family)
+    if found.family != expected:
+        raise BadInput(f"{found.source}: holds {describe(found.spec)}; {architecture} expects a {expected} checkpoint")
+    sizes = _adapted(wanted, found.spec) if wanted else found.spec
+    if isinstance(sizes, ViTSpec) and isinstance(found.spec, ViTSpec):
+        gelu = sizes.gelu if wanted else "exact" if architecture == "deit" else found.spec.gelu
+        if gelu != found.spec.gelu:
+            # the shapes of DeiT are those of ViT, so only the kind of export tells
+            raise BadInput(f"{found.source}: holds {describe(found.spec)}; {architecture} has {gelu} GELU")
+    wrong = mismatches(found, sizes)
+    if wrong and sizes != found.spec and not mismatches(found, found.spec):
+        raise BadInput(
+            f"{found.source}: holds {describe(found.spec)}; {architecture} is {describe(sizes)}{_hint(found.spec)}"
+        )
+    if wrong:
+        raise BadInput(f"{found.source}: does not fit {architecture}: {wrong}")
+    return found, sizes
+
+
+def _adapted(wanted: Spec, there: Spec) -> Spec:
+    """The wanted sizes; whether there is a `pre_logits` layer is the checkpoint's choice."""
+    if isinstance(wanted, ViTSpec) and isinstance(there, ViTSpec):
+        return replace(wanted, pre_logits=there.pre_logits)
+    return wanted
+
+
+def _hint(spec: Spec) -> str:
+    """The name to use instead, if there is one."""
+    bare = replace(spec, pre_logits=0) if isinstance(spec, ViTSpec) else spec
+    names = [name for name, known in SPECS.items() if known == bare]
+    return f"; load it as {names[0]}@..." if names else ""
+
+
+def describe(spec: Spec) -> str:
+    """Sizes in words."""
+    if isinstance(spec, ResNetSpec):
+        return f"a BiT-ResNet with {'-'.join(map(str, spec.units))} units, {spec.width_factor} times as wide"
+    if isinstance(spec, MixerSpec):
+        hidden = f"hidden {spec.tokens_mlp} and {spec.channels_mlp}"
+        return f"a Mixer with patch {spec.patch}, width {spec.width}, depth {spec.depth}, {hidden}"
+    pooled = "distilled" if spec.distilled else f"pooled by {spec.pool}"
+    stem = "" if spec.stem is None else f", stem {'-'.join(map(str, spec.stem.units)) or 'root'}"
+    sizes = f"patch {spec.patch}, width {spec.width}, depth {spec.depth}, {spec.heads} heads, MLP {spec.mlp}"
+    return f"a ViT with {sizes}, {spec.gelu} GELU, {pooled}{stem}"
+
+
+def subject(
+    name: str, spec: str, model: keras.Model, sizes: Spec, preprocessing: Preprocessing, about: dict[str, Any]
+) -> Subject:
+    """The subject of one of our models, with its provenance."""
+    from tf_vitcnn.subject import Subject
+
+    tokens = None if isinstance(sizes, ResNetSpec) else sizes
+    provenance = {
+        "name": name,
+        "spec": spec,
+        "family": family_of(sizes),
+        "pool": sizes.pool if isinstance(sizes, ViTSpec) else "gap",
+        "patch_size": layouts.stride(tokens) if tokens else None,
+        "image_size": list(preprocessing.size),
+        "depth": sum(sizes.units) if isinstance(sizes, ResNetSpec) else sizes.depth,
+        "no_skip": [],
+        "training_images": None,
+        "trained_on": None,
+        "finetuned_from": None,
+        "final_accuracy": None,
+        **about,
+        "parameters": model.count_params(),
+        "weights_sha256": fingerprint(model, spec),
+        "taps": list(model.output),
+        "preprocessing": preprocessing.as_dict(),
+    }
+    return Subject(name, model, preprocessing, provenance)

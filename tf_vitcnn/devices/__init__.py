@@ -1,0 +1,1 @@
+"""What this machine is, in one place: strategy, replicas, memory, cores, the other workers."""

@@ -1,0 +1,77 @@
+"""`run`: a subject, data and an analysis in, a table with its provenance out. scripts/analyze.py is the other door."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+from etils import epath
+
+from tf_vitcnn import analyses
+from tf_vitcnn.analyses.base import Analysis
+from tf_vitcnn.engine.execute import tables
+from tf_vitcnn.engine.request import Request
+from tf_vitcnn.engine.resume import Lock
+from tf_vitcnn.engine.session import Session
+from tf_vitcnn.errors import unknown
+from tf_vitcnn.subject import Subject
+
+
+def run(
+    analysis: str | Analysis,
+    subject: str | Subject,
+    data: Any,
+    against: str | Subject | None = None,
+    *,
+    images: int | None = None,
+    batch: int | None = None,
+    seed: int = 0,
+    taps: Sequence[str] | str | None = None,
+    strategy: Any = "cpu",
+    memory: float | None = None,
+    resume_dir: str | None = None,
+    data_dir: str | None = None,
+    skip_bad: bool = False,
+    image_size: int | None = None,
+    jit: bool = False,
+    quiet: bool = True,
+    **fields: Any,
+) -> pd.DataFrame:
+    """The table of one analysis; `.attrs["sidecar"]` says what made it.
+
+    `analysis` by name (its parameters as keywords) or an instance; `subject` and `against` a spec or a Subject;
+    `data` a spec or a source; `memory` in gigabytes; `batch` is the minibatch of Gram analyses, else the micro-batch.
+    """
+    request = Request(
+        analyses=(make(analysis, fields),),
+        data=data,
+        images=images,
+        batch=batch,
+        seed=seed,
+        taps=(taps,) if isinstance(taps, str) else tuple(taps) if taps is not None else None,
+        memory=memory,
+        data_dir=data_dir,
+        skip_bad=skip_bad,
+        jit=jit,
+        quiet=quiet,
+    )
+    with Session(request, subject, against, strategy, image_size) as session:
+        checkpoint = (
+            epath.Path(resume_dir) / f".{request.analyses[0].name}.{session.stem()}.resume.npz" if resume_dir else None
+        )
+        with Lock(f"{checkpoint}.lock" if checkpoint else None):
+            return tables(session, checkpoint)[0]
+
+
+def make(analysis: str | Analysis, fields: Mapping[str, Any]) -> Analysis:
+    """An analysis from its name and parameters; an instance stays as it is, but for the fields given."""
+    if isinstance(analysis, Analysis):
+        return replace(analysis, **fields) if fields else analysis
+    kind = analyses.find(analysis)
+    known = list(kind.__dataclass_fields__)
+    for name in fields:
+        if name not in known:
+            raise unknown(f"parameter of {analysis}", name, known)
+    return kind(**fields)

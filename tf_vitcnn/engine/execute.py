@@ -1,0 +1,257 @@
+"""The computation of a session: stage by stage, step by step, totals saved on the way.
+
+After each step the totals may be written, so that a run killed at any moment goes on where it was and ends with the
+same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from etils import epath
+
+from tf_vitcnn.analyses.base import PerImage, PerMinibatch, Picked, Run, Stage
+from tf_vitcnn.data.sources import batches, draw, draw_good, naming_corrupt
+from tf_vitcnn.engine.passes import shared
+from tf_vitcnn.engine.progress import Progress
+from tf_vitcnn.engine.resume import Checkpoint, Progressed, merged
+from tf_vitcnn.engine.session import Session
+from tf_vitcnn.errors import BadInput
+from tf_vitcnn.tables.schema import Sidecar
+from tf_vitcnn.walk.feed import feed, micro_batches, minibatch_chunks
+from tf_vitcnn.walk.gram_sums import GramSums
+from tf_vitcnn.walk.grams import PIVOT, GramWalk
+from tf_vitcnn.walk.images import PerImageWalk, find_not_finite
+from tf_vitcnn.walk.plan import WalkPlan, plan_grams, plan_images
+
+
+def tables(
+    session: Session, checkpoint: epath.Path | None = None, write: Callable[[list[pd.DataFrame]], None] | None = None
+) -> list[pd.DataFrame]:
+    """The finished tables, in the request's order, each with its sidecar in `.attrs`; given to `write` if there is one.
+
+    What was saved on the way goes only after that: a disk too full for the tables costs no more than a restart.
+    """
+    drive = Drive(session)
+    jobs = session.request.analyses
+    groups = shared(jobs, session.runs, session.budget, session.replicas)
+    # before anything is drawn: what is skipped then belongs to the tables' records
+    saved = [Checkpoint(_beside(checkpoint, g), _identity(session, g), writes=session.chief) for g in groups]
+    results: dict[int, pd.DataFrame] = {}
+    for group, waiting in zip(groups, saved, strict=True):
+        kind = drive.grams if isinstance(jobs[group[0]], PerMinibatch) else drive.per_image
+        for index, table in zip(group, kind(group, waiting), strict=True):
+            table.attrs["sidecar"] = session.sidecar(index)
+            results[index] = table
+    made = [results[i] for i in range(len(jobs))]
+    if write is not None:
+        write(made)
+    # only now: a kill between two analyses keeps the first one's totals
+    for waiting in saved:
+        waiting.clear()
+    return made
+
+
+def _identity(session: Session, group: Sequence[int]) -> Sidecar:
+    """What must be the same for a pass to go on: that of its tables, together."""
+    records = [session.sidecar(i) for i in group]
+    names = [record["analysis"] for record in records]
+    parameters = {name: record["parameters"] for name, record in zip(names, records, strict=True)}
+    return {**records[0], "analysis": ",".join(names), "parameters": parameters}
+
+
+class Drive:
+    """The two loops over data: micro-batches of a stage, minibatches of Grams."""
+
+    def __init__(self, session: Session) -> None:
+        self.session, self.replicas, self.request = session, session.replicas, session.request
+
+    def _draw(self, name: str, images: int | None, seed: int) -> np.ndarray:
+        if not self.request.skip_bad:
+            return draw(self.session.sources[name], images, seed)
+        good, bad = draw_good(self.session.sources[name], images, seed)
+        self.session.skipped = sorted({*self.session.skipped, *bad})
+        for line in bad:
+            self.session.note(f"skipped: {line}")
+        return good
+
+    def _pick(self, stage: Stage, bound: Run) -> Picked:
+        images = bound.images if stage.data == "data" else None
+        drawn = self._draw(stage.data, images, bound.seed)
+        if stage.pick is None:
+            return Picked(drawn, np.zeros(len(drawn), np.int32))
+        return stage.pick(self.session.sources[stage.data].labels(), drawn, bound.seed)
+
+    def per_image(self, group: Sequence[int], saved: Checkpoint) -> list[pd.DataFrame]:
+        """Tables of analyses that share their passes: sums of micro-batches, stage after stage."""
+        jobs = [self.request.analyses[i] for i in group]
+        runs = [self.session.runs[i] for i in group]
+        per_image = [a for a in jobs if isinstance(a, PerImage)]
+        plan = plan_images(runs[0], self._needed(per_image, runs), self.session.budget, per_image[0])
+        state = self._resumed(saved, replace(plan, micro=self.request.batch or plan.micro))
+        stages = per_image[0].stages(runs[0])
+        for number, stage in enumerate(stages):
+            if number < state.stage:
+                continue
+            self._one_stage(per_image, runs, stage, state, saved)
+            if number + 1 < len(stages):
+                mine = _of(state.totals, per_image[0].name)
+                new = per_image[0].constants(stage, mine, state.constants, runs[0])
+                constants = {**state.constants, **_arrays(new)}
+                state = Progressed(number + 1, 0, state.micro, state.replicas, {}, constants)
+                saved.save(state, force=True)
+        return [
+            a.table(_of(state.totals, a.name), state.constants, bound) for a, bound in zip(per_image, runs, strict=True)
+        ]
+
+    def _needed(self, jobs: Sequence[PerImage], runs: Sequence[Run]) -> list[str]:
+        return list(dict.fromkeys(name for a, bound in zip(jobs, runs, strict=True) for name in a.needs(bound)))
+
+    def _one_stage(
+        self, jobs: Sequence[PerImage], runs: Sequence[Run], stage: Stage, state: Progressed, saved: Checkpoint
+    ) -> None:
+        picked = self._pick(stage, runs[0])
+        micro = min(state.micro, len(picked.indices))
+        if stage.first:
+            picked = Picked(picked.indices[:micro], picked.roles[:micro])
+        positions = micro_batches(len(picked.indices), micro, self.replicas.count)
+        with self.replicas.strategy.scope():
+            step = PerImageWalk(jobs, stage, runs, self.replicas, self.request.jit)
+        constants = [{k: tf.constant(v) for k, v in state.constants.items()} for _ in jobs]
+        source = self.session.sources[stage.data]
+        progress = Progress(len(picked.indices), state.step * micro * self.replicas.count, self.request.quiet)
+        fed = feed(source, picked, positions[state.step :], [runs[0].subject.preprocessing], self.replicas)
+        for batch, places in fed:
+            sums = step(batch, constants)
+            self._refuse_not_finite(sums, batch, state.step)
+            rows = {k: sums.pop(k) for k in list(sums) if k.startswith("rows/")}
+            state.totals = {**state.totals, **_filed(state.totals, rows, places, len(picked.indices))} | merged(
+                state.totals, sums
+            )
+            state.step += 1
+            saved.save(state)
+            progress.add((places >= 0).sum(), stage.name)
+        progress.close()
+
+    def _refuse_not_finite(self, sums: Mapping[str, np.ndarray], batch: Any, step: int) -> None:
+        if all(np.isfinite(value).all() for value in sums.values()):
+            return
+        where = f"in micro-batch {step}"
+        local = self.replicas.strategy.experimental_local_results(batch.images[0])
+        for images in local:
+            tap = find_not_finite(self.session.subjects[0], images)
+            if tap is not None:
+                raise BadInput(f"{self.session.subjects[0].name}: tap {tap} holds NaN or infinity {where}")
+        bad = next(key for key, value in sums.items() if not np.isfinite(value).all())
+        raise BadInput(f"{self.session.subjects[0].name}: {bad.partition('@')[0]} is not finite {where}")
+
+    def _resumed(self, saved: Checkpoint, plan: WalkPlan) -> Progressed:
+        state = saved.load()
+        state.micro = state.micro or plan.micro
+        state.shared_by(self.replicas.count, saved.path)
+        if not self.replicas.alone:
+            # all workers begin where the chief does; the totals of the others are never written
+            mine, state.stage = state.stage, self.replicas.broadcast(state.stage)
+            state.step, state.micro = self.replicas.broadcast(state.step), self.replicas.broadcast(state.micro)
+            if mine != state.stage:
+                raise BadInput(f"{saved.path}: this worker does not see the chief's checkpoint: share --resume-dir")
+        return state
+
+    def grams(self, group: Sequence[int], saved: Checkpoint) -> Iterator[pd.DataFrame]:
+        """The tables of Gram analyses that share their pass: sums of whole minibatches, one per replica and step."""
+        jobs = [a for a in (self.request.analyses[i] for i in group) if isinstance(a, PerMinibatch)]
+        runs = [self.session.runs[i] for i in group]
+        bound, count = runs[0], self.replicas.count
+        each = bound.images // bound.batch  # minibatches in a draw
+        picked = self._draws(bound, max(job.draws() for job in jobs))
+        plan = plan_grams(jobs, runs, self.session.budget, self.replicas.local)
+        state = self._resumed(saved, plan)
+        positions = minibatch_chunks(len(picked.indices) // bound.batch, bound.batch, state.micro, count)
+        preprocessings = [subject.preprocessing for subject in self.session.subjects]
+        source, jit = self.session.sources["data"], self.request.jit
+        with self.replicas.strategy.scope():
+            sums = [GramSums(job, run, self.replicas, jit) for job, run in zip(jobs, runs, strict=True)]
+            gram = GramWalk(sums, self.replicas, plan.segment.get, jit)
+            gram.prepare(_first_images(source, picked, preprocessings, PIVOT))
+        fed = feed(source, picked, positions[state.step :], preprocessings, self.replicas)
+        progress = Progress(len(picked.indices), state.step * bound.batch * count, self.request.quiet)
+        for step in range(state.step, len(positions)):
+            numbers = step * count + np.arange(count)
+            active = [s for s in sums if numbers[0] < each * s.analysis.draws()]
+            if active != gram.jobs:  # some wanted fewer draws: the others go on without their taps
+                with self.replicas.strategy.scope():
+                    gram = GramWalk(active, self.replicas, plan.segment.get, jit)
+            chunks = [batch for batch, _ in (next(fed) for _ in range(positions.shape[1]))]
+            tick = partial(progress.add, bound.batch * count / gram.stages)
+            added = gram.step(chunks, *self._places(active, numbers, each), tick)
+            del chunks
+            state.totals |= merged(state.totals, added)
+            state.step += 1
+            saved.save(state)
+        progress.close()
+        for job, run in zip(jobs, runs, strict=True):
+            yield job.table(_of(state.totals, job.name), {}, run)
+
+    def _draws(self, bound: Run, draws: int) -> Picked:
+        """The images of whole minibatches, draw after draw."""
+        whole = bound.images // bound.batch * bound.batch
+        if whole < bound.images:
+            left = bound.images - whole
+            self.session.note(f"{left} of {bound.images} images left out: no whole minibatch of {bound.batch}")
+        drawn = [self._draw("data", bound.images, bound.seed + r)[:whole] for r in range(draws)]
+        return Picked(np.concatenate(drawn), np.zeros(whole * draws, np.int32))
+
+    def _places(self, active: Sequence[GramSums], numbers: np.ndarray, each: int) -> tuple[list[Any], list[Any]]:
+        """For each analysis the group of the replicas' minibatches, by draw if there are several, and its weight."""
+        groups, present = [], []
+        for sums in active:
+            draws = sums.analysis.draws()
+            group = (numbers // each if draws > 1 else numbers) % sums.groups
+            groups.append(self._spread(group.astype(np.int32)))
+            present.append(self._spread((numbers < each * draws).astype(np.float32)))
+        return groups, present
+
+    def _spread(self, values: np.ndarray) -> Any:
+        mine = values[self.replicas.first : self.replicas.first + self.replicas.local]
+        return self.replicas.spread([tf.constant(v) for v in mine])
+
+
+def _first_images(source: Any, picked: Picked, preprocessings: Sequence[Any], count: int) -> list[Any]:
+    first = picked.indices[:count]
+    with naming_corrupt(source, first):
+        return list(next(iter(batches(source, first, tuple(preprocessings), len(first))))[0])
+
+
+def _filed(
+    totals: Mapping[str, np.ndarray], rows: Mapping[str, np.ndarray], places: np.ndarray, images: int
+) -> dict[str, np.ndarray]:
+    """Per-image rows put at their images' positions."""
+    filed = {}
+    for key, value in rows.items():
+        total = totals.get(key)
+        if total is None:
+            total = np.zeros((images, *value.shape[1:]), value.dtype)
+        total[places[places >= 0]] = value[places >= 0]
+        filed[key] = total
+    return filed
+
+
+def _of(totals: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """One analysis' totals, by their own keys."""
+    return {key.rpartition("@")[0]: value for key, value in totals.items() if key.rpartition("@")[2] == name}
+
+
+def _arrays(constants: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    return {key: np.asarray(value) for key, value in constants.items()}
+
+
+def _beside(path: epath.Path | None, group: Sequence[int]) -> epath.Path | None:
+    if path is None or group[0] == 0:
+        return path
+    return path.parent / f"{path.name}.{group[0]}"

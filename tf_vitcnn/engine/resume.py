@@ -1,0 +1,163 @@
+"""Totals on disk: written whole or not at all, so that a run killed at any moment goes on where it was."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from tf_vitcnn.errors import UNREADABLE, BadInput
+from tf_vitcnn.tables.read import differences
+from tf_vitcnn.tables.schema import Sidecar
+
+FORMAT = 2  # 1: a Gram analysis' totals without its name
+EVERY = float(os.environ.get("TF_VITCNN_CHECKPOINT_SECONDS", "20"))  # a kill costs no more than this and one step
+
+
+@dataclass
+class Progressed:
+    """Where a run stands: which stage and step come next, the stage's totals, what earlier stages handed on."""
+
+    stage: int = 0
+    step: int = 0
+    micro: int = 0  # images in a micro-batch: the same after a restart, so that sums round the same
+    replicas: int = 0  # a step is so many micro-batches or minibatches
+    totals: dict[str, np.ndarray] = field(default_factory=dict)
+    constants: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def shared_by(self, replicas: int, path: epath.Path | None) -> None:
+        """Counts the steps anew for that many replicas; a number that cannot go on is refused."""
+        done = self.step * self.replicas
+        if done % replicas:
+            raise BadInput(
+                f"{path}: {done} batches are done, on {self.replicas} replicas; {replicas} cannot go on from there: "
+                f"take {self.replicas} or 1, or remove it to start anew"
+            )
+        self.step, self.replicas = done // replicas, replicas
+
+
+class Checkpoint:
+    """The saved state of one run, refused when it belongs to another."""
+
+    def __init__(self, path: epath.Path | None, identity: Sidecar, writes: bool = True) -> None:
+        self.path, self.writes = path, writes
+        self.identity = json.loads(json.dumps(identity))
+        self.last, self.pause = time.monotonic(), EVERY
+
+    def load(self) -> Progressed:
+        """What was saved, or a fresh start."""
+        if self.path is None or not self.path.exists():
+            return Progressed()
+        try:
+            with np.load(io.BytesIO(self.path.read_bytes()), allow_pickle=False) as saved:
+                arrays = {key: saved[key] for key in saved.files}
+            header = json.loads(str(arrays.pop("header")))
+            if header["format"] != FORMAT:
+                raise ValueError("totals by other names")
+            stage, step, micro, replicas = (int(header[key]) for key in ("stage", "step", "micro", "replicas"))
+            identity, parts = dict(header["identity"]), _by_part(arrays)
+        except UNREADABLE as error:
+            raise BadInput(f"{self.path}: not a checkpoint of a run; remove it to start anew") from error
+        differ = differences(identity, self.identity)
+        if differ:
+            raise BadInput(f"{self.path}: checkpoint of another run ({'; '.join(differ[:3])}); remove it to start anew")
+        return Progressed(stage, step, micro, replicas, **parts)
+
+    def save(self, state: Progressed, force: bool = False) -> None:
+        """Writes the state when it is time, in one rename."""
+        if self.path is None or not self.writes or (not force and time.monotonic() - self.last < self.pause):
+            return
+        begun = time.monotonic()
+        place = {"stage": state.stage, "step": state.step, "micro": state.micro, "replicas": state.replicas}
+        header = {"format": FORMAT, "identity": self.identity, **place}
+        arrays: dict[str, Any] = {"header": np.array(json.dumps(header))}
+        arrays |= {f"totals:{k}": v for k, v in state.totals.items()}
+        arrays |= {f"constants:{k}": v for k, v in state.constants.items()}
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        part = self.path.parent / f"{self.path.name}.part"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(buffer.getvalue())
+            part.replace(self.path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise BadInput(f"{self.path}: the run's checkpoint cannot be written: {error.strerror}") from error
+        self.last = time.monotonic()
+        # gigabytes of a probe's features: writing takes at most a twentieth of the run
+        self.pause = EVERY and max(EVERY, 20 * (self.last - begun))
+
+    def clear(self) -> None:
+        """Removes what was saved: the run is over."""
+        if self.path is not None and self.writes:
+            self.path.unlink(missing_ok=True)
+
+
+def _by_part(arrays: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:
+    """Totals and constants; a KeyError for what is neither, an AttributeError for what is no array."""
+    parts: dict[str, dict[str, np.ndarray]] = {"totals": {}, "constants": {}}
+    for key, value in arrays.items():
+        part, _, name = key.partition(":")
+        parts[part][name] = value.view()  # NumPy hands a member without an array's head over as bytes
+    return parts
+
+
+class Lock:
+    """One run per output: the second is refused. The lock goes with its process, however that ends."""
+
+    def __init__(self, path: str | os.PathLike | None, refusal: str = "") -> None:
+        self.path = Path(path) if path is not None and "://" not in str(path) else None
+        self.refusal = refusal
+
+    def __enter__(self) -> Lock:
+        """Takes the lock."""
+        if self.path is None:
+            return self
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            while True:
+                self.file = self.path.open("a")
+                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self._stands():
+                    return self
+                self.file.close()  # its owner ended, and removed it, while it was being opened here
+        except BlockingIOError:
+            self.file.close()
+            said = f"{self.path.parent}: another run is writing this output; wait for it or choose --tag"
+            raise BadInput(self.refusal or said) from None
+        except OSError as error:
+            raise BadInput(f"{self.path.parent}: cannot be written: {error.strerror}") from error
+
+    def __exit__(self, *_: object) -> None:
+        """Gives the lock back."""
+        if self.path is not None:
+            if self._stands():  # else the directory was removed under the run, and another may have locked it anew
+                self.path.unlink(missing_ok=True)
+            self.file.close()
+
+    def _stands(self) -> bool:
+        """Whether the locked file is the one that others would open."""
+        assert self.path is not None
+        try:
+            return os.path.samestat(os.fstat(self.file.fileno()), self.path.stat())
+        except OSError:
+            return False
+
+
+def merged(totals: Mapping[str, np.ndarray], sums: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Totals plus one step's sums, in float64, added in place: those of a probe fill a good part of the memory."""
+    new = {}
+    for key, value in sums.items():
+        new[key] = np.add(totals[key], value, out=totals[key]) if key in totals else np.array(value, np.float64)
+    return new

@@ -1,0 +1,187 @@
+"""A request bound to its subjects, data and devices: everything checked before anything is computed."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tf_vitcnn import taps
+from tf_vitcnn.analyses.base import Analysis, PerImage, PerMinibatch, Run
+from tf_vitcnn.checkpoints.load import load
+from tf_vitcnn.devices.memory import limit
+from tf_vitcnn.devices.replicas import Replicas
+from tf_vitcnn.devices.strategy import is_chief, named_strategy
+from tf_vitcnn.engine.request import Request
+from tf_vitcnn.errors import BadInput
+from tf_vitcnn.subject import Subject
+from tf_vitcnn.tables.provenance import environment
+from tf_vitcnn.tables.schema import Sidecar
+
+
+@dataclass
+class Session:
+    """A request bound to its subjects, sources and devices: everything checked before anything is computed."""
+
+    request: Request
+    model: str | Subject
+    other: str | Subject | None
+    strategy: Any = "cpu"
+    image_size: int | None = None
+    names: tuple[str | None, str | None] = (None, None)
+    tag: str | None = None
+    notes: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)  # corrupt images that were left out
+
+    def __enter__(self) -> Session:
+        """Opens sources, loads subjects, checks the request."""
+        self.begun = time.monotonic()
+        for analysis in self.request.analyses:
+            self._check_against(analysis)
+        strategy = named_strategy(self.strategy)
+        self.replicas = Replicas(strategy)
+        self.chief = is_chief(strategy)
+        self.sources = {"data": self._open(self.request.data)}
+        for analysis in self.request.analyses:
+            for name in source_fields(analysis):
+                self.sources[name] = self._open(getattr(analysis, name))
+        self._check_labels()
+        with strategy.scope():
+            given = [self.model] if self.other is None else [self.model, self.other]
+            self.subjects = tuple(
+                load(one, image_size=self.image_size, name=name) if isinstance(one, str) else one
+                for one, name in zip(given, self.names, strict=False)
+            )
+        if len(self.subjects) == 2 and self.subjects[0].name == self.subjects[1].name:
+            raise BadInput(f"both models are called {self.subjects[0].name!r}: tell them apart with --against-name")
+        self.budget = limit(self.request.memory)
+        self.runs = tuple(self._bind(analysis) for analysis in self.request.analyses)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing outlives the session."""
+
+    # --- what the request means for these subjects ---
+
+    def _check_against(self, analysis: Analysis) -> None:
+        if analysis.against == "no" and self.other is not None:
+            raise BadInput(f"{analysis.name} looks at one model; run it once for each, without --against")
+        if analysis.against == "must" and self.other is None:
+            raise BadInput(f"{analysis.name} compares two models: name the other with --against")
+
+    def _open(self, data: Any) -> Any:
+        from tf_vitcnn.data.base import Source
+        from tf_vitcnn.data.sources import open_source
+
+        return data if isinstance(data, Source) else open_source(data, self.request.data_dir)
+
+    def _check_labels(self) -> None:
+        for analysis in self.request.analyses:
+            if analysis.needs_labels and self.sources["data"].labels() is None:
+                raise BadInput(f"{analysis.name} needs labels, and {self.sources['data'].spec} has none")
+
+    def _bind(self, analysis: Analysis) -> Run:
+        asked, have = self.request.images, self.sources["data"].size
+        images = asked if asked is not None else min(analysis.images or have, have)
+        if images > have or images < 1:
+            raise BadInput(f"{self.sources['data'].spec}: {images} images wanted; it has {have}")
+        size = 0
+        if isinstance(analysis, PerMinibatch):
+            size = self.request.batch or analysis.batch or images
+            if images < size:
+                raise BadInput(
+                    f"{self.sources['data'].spec}: {images} images are fewer than one minibatch of {size}; "
+                    f"pass --batch {images} or less"
+                )
+        bound = Run(
+            subjects=self.subjects,
+            taps=self._chosen(analysis),
+            images=images,
+            batch=size,
+            seed=self.request.seed,
+            note=self.note,
+            sources=self.sources,
+            memory=int(self.budget),
+        )
+        # what an analysis cannot do with these subjects it says now, before anything is computed
+        if isinstance(analysis, PerMinibatch):
+            analysis.views(bound)
+        elif isinstance(analysis, PerImage):
+            analysis.needs(bound)
+        return bound
+
+    def _chosen(self, analysis: Analysis) -> tuple[tuple[str, ...], ...]:
+        globs = self.request.taps
+        if globs is None:
+            return tuple(tuple(analysis.default_taps(subject)) for subject in self.subjects)
+        every = [name for subject in self.subjects for name in subject.taps]
+        wanted = set(taps.select(list(dict.fromkeys(every)), globs))
+        return tuple(tuple(name for name in subject.taps if name in wanted) for subject in self.subjects)
+
+    def note(self, line: str) -> None:
+        """A line for the log and for the sidecar, once."""
+        if line not in self.notes:
+            self.notes.append(line)
+            if not self.request.quiet:
+                print(line, file=sys.stderr, flush=True)
+
+    # --- what identifies the tables ---
+
+    def stem(self) -> str:
+        """The tables' file name: the subjects' names."""
+        return "--".join(subject.name for subject in self.subjects)
+
+    def sidecar(self, index: int) -> Sidecar:
+        """Everything that identifies one table, and the environment that made it."""
+        analysis, bound = self.request.analyses[index], self.runs[index]
+        parameters = {**analysis.parameters(), "images": bound.images, "seed": bound.seed}
+        if isinstance(analysis, PerMinibatch):
+            parameters["batch"] = bound.batch
+        parameters["taps"] = list(self.request.taps) if self.request.taps is not None else None
+        return {
+            "format": 1,
+            "analysis": analysis.name,
+            "model": self.subjects[0].name,
+            "against": self.subjects[1].name if len(self.subjects) == 2 else None,
+            "tag": self.tag,
+            "parameters": parameters,
+            "subjects": [self._describe(subject) for subject in self.subjects],
+            "data": self._data(bound, analysis),
+            "notes": list(self.notes),
+            "environment": self._environment(),
+        }
+
+    def _describe(self, subject: Subject) -> dict[str, Any]:
+        known = {"name": subject.name, "parameters": subject.model.count_params(), "taps": subject.taps}
+        shape = subject.model.inputs[0].shape[1:3]
+        return {**subject.provenance, **known, "image_size": list(shape), "preprocessing": _plain(subject)}
+
+    def _data(self, bound: Run, analysis: Analysis) -> dict[str, Any]:
+        source = self.sources["data"]
+        record = {"spec": source.spec, "images": bound.images, "available": source.size}
+        others = {name: self.sources[name].fingerprint for name in source_fields(analysis)}
+        return {**record, "fingerprint": source.fingerprint, "skipped": self.skipped, **others}
+
+    def _environment(self) -> dict[str, Any]:
+        return environment() | {
+            "seconds": round(time.monotonic() - self.begun, 1),
+            "strategy": type(self.replicas.strategy).__name__,
+            "replicas": self.replicas.count,
+        }
+
+    def keep(self, indices: Sequence[int]) -> None:
+        """Leaves the other analyses out: their tables are there already."""
+        self.request = replace(self.request, analyses=tuple(self.request.analyses[i] for i in indices))
+        self.runs = tuple(self.runs[i] for i in indices)
+
+
+def source_fields(analysis: Analysis) -> list[str]:
+    """The fields that hold specs of further sources (a probe's test images)."""
+    return [name for name in getattr(analysis, "source_fields", ()) if getattr(analysis, name)]
+
+
+def _plain(subject: Subject) -> Any:
+    as_dict = getattr(subject.preprocessing, "as_dict", None)
+    return as_dict() if as_dict else str(subject.preprocessing)

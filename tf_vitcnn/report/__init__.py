@@ -1,0 +1,1 @@
+"""Tables, verdicts and figures on one page that opens without a network."""

@@ -1,0 +1,1 @@
+"""Tables: what a table may hold (schema), how it is written and read whole, and what made it (provenance)."""

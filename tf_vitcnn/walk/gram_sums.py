@@ -1,0 +1,169 @@
+"""HSIC sums of one analysis over a minibatch: chunks of its views in, tap by tap, the totals' keys out.
+
+Chunks become folded Grams at once (stats/folded.py), so that a tap's features are needed no longer than its turn. The
+walk makes the chunks; several analyses may take theirs from the same walk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_vitcnn.analyses.base import GROUPS, Extra, PerMinibatch, Run, View
+from tf_vitcnn.devices.replicas import Replicas
+from tf_vitcnn.errors import BadInput
+from tf_vitcnn.stats import folded, host_gram, hsic
+from tf_vitcnn.stats.folded import TOGETHER
+
+LARGE = 4e9  # multiplications of a Gram from which all cores are called together: that takes some milliseconds
+
+
+class GramSums:
+    """The views of one analysis, what centres and scales them, and the minibatch's Grams so far."""
+
+    def __init__(self, analysis: PerMinibatch, run: Run, replicas: Replicas, jit: bool = False) -> None:
+        self.analysis, self.run, self.replicas = analysis, run, replicas
+        self.groups = max(GROUPS, analysis.draws())
+        rows, columns = analysis.views(run)
+        self.views = [*rows, *columns]
+        self.letters = "x" * len(rows) + "y" * len(columns)
+        self.extra = dict(analysis.extra(run))
+        self.type = tf.as_dtype(analysis.product_type())
+        self.shifts: dict[int, Any] = {}
+        self.offsets: dict[int, Any] = {}  # squared norm of each representation's shift
+        self.scales: dict[int, Any] = {}
+        self._gram = replicas.function(self._fold, jit)
+        self._vectors = replicas.function(self._fold_gram, jit)
+        narrow = self.type == tf.bfloat16 and hsic.bfloat16_units()
+        self._cpu = replicas.plain and not narrow and not tf.config.list_physical_devices("GPU")
+        self._inner = replicas.summed(self._products, jit)
+        self._concat = replicas.function(lambda parts: tf.concat(parts, axis=0))
+        self._cut: dict[tuple[int, int], Any] = {}
+        self.begin()
+
+    def reads(self, side: int) -> set[str]:
+        """The taps of one subject that it needs."""
+        sources: list[View | Extra] = [*self.views, *self.extra.values()]
+        return {source.tap for source in sources if source.side == side}
+
+    def features(self, i: int, taps: Mapping[str, Any]) -> Any:
+        """A view's features of some images [r, b, p] in float32."""
+        view = self.views[i]
+        return tf.cast(view.split(taps[view.tap]), tf.float32)
+
+    def filed(self, i: int, taps: Mapping[str, Any], shift: Any) -> Any:
+        """What the walk keeps of a view: features less the pivot, in the product's type."""
+        x = self.features(i, taps)
+        return x if self.as_they_are(i) else tf.cast(x - shift, self.type)
+
+    def as_they_are(self, i: int) -> bool:
+        """Whether a view is filed as it came: the host centres float32 itself, and a carried tap is not held twice."""
+        return self.on_host(i) and self.type == tf.float32
+
+    def on_host(self, i: int) -> bool:
+        """Whether a view's Grams are worth the milliseconds that calling all cores takes, on a lone CPU."""
+        return self._cpu and self.run.batch**2 * int(self.shifts[i].shape[-1]) >= LARGE
+
+    def host_grams(self, chunks: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Grams [r, n, n] of centred features, and their means' squared norms [r], of chunks [r, b, p]."""
+        bits = chunks if self.type == tf.float32 else [tf.bitcast(chunk, tf.uint16) for chunk in chunks]
+        arrays = [np.asarray(memoryview(chunk)) for chunk in bits]  # without a copy
+        rest = self.run.batch - sum(x.shape[1] for x in arrays[:-1])
+        arrays[-1] = arrays[-1][:, :rest]
+        grams, offsets = zip(*host_gram.grams([x[r] for x in arrays] for r in range(len(arrays[0]))), strict=True)
+        return np.stack(grams), np.stack(offsets)
+
+    def pivot(self, i: int, taps: Mapping[str, Any]) -> None:
+        """Takes a view's shift and scale from the run's first images."""
+        x = self.features(i, taps)
+        mean = tf.reduce_mean(x, axis=1, keepdims=True)
+        self.shifts[i] = mean
+        self.offsets[i] = tf.reduce_sum(tf.square(mean), axis=[1, 2])
+        self.scales[i] = hsic.power_of_two(tf.reduce_mean(tf.reduce_sum(tf.square(x - mean), axis=-1)))
+
+    def begin(self) -> None:
+        """Forgets the minibatch before."""
+        self._stacks: dict[str, dict[str, list[Any]]] = {s: {c: [] for c in self.analysis.centrings()} for s in "xy"}
+        self._sizes: dict[str, list[int]] = {"x": [], "y": []}
+        self._norms: dict[str, list[Any]] = {"x": [], "y": []}
+        self._extras: dict[str, list[Any]] = {}
+
+    def add(self, i: int, chunks: list[Any]) -> None:
+        """Folds the Grams of a view from all its chunks [r, b, p] of the minibatch."""
+        count, letter = len(self.views[i].keys), self.letters[i]
+        for start in range(0, count, TOGETHER):
+            part = slice(start, min(start + TOGETHER, count))
+            here = chunks if part == slice(0, count) else self._slices(chunks, part)
+            if self.on_host(i):
+                k, mean = self.host_grams(here)
+                offset = mean if self.as_they_are(i) else mean + self.offsets[i][part]
+                vectors, norm = self._vectors(k, self.scales[i], offset)
+            else:
+                vectors, norm = self._gram(here, self.scales[i], self.offsets[i][part])
+            for centring, vector in vectors.items():
+                self._stacks[letter][centring].append(vector)
+            self._sizes[letter].append(part.stop - part.start)
+            self._norms[letter].append(norm)
+
+    def add_extra(self, name: str, value: Any) -> None:
+        """Files a micro-batch's sum of per-image values."""
+        self._extras.setdefault(name, []).append(value)
+
+    def sums(self, group: Any, present: Any) -> dict[str, np.ndarray]:
+        """The minibatch's sums over all replicas, and an end of it."""
+        joined = {s: {c: self._joined(s, blocks) for c, blocks in self._stacks[s].items()} for s in "xy"}
+        norms, extras = self._norms, self._extras
+        self.begin()
+        out = {key: value.numpy() for key, value in self._inner(joined, norms, extras, group, present).items()}
+        self._refuse_not_finite(out)
+        return out
+
+    def _slices(self, chunks: list[Any], part: slice) -> list[Any]:
+        key = (part.start, part.stop)
+        if key not in self._cut:
+            self._cut[key] = self.replicas.function(lambda all_of_tap: [x[part] for x in all_of_tap])
+        return self._cut[key](chunks)
+
+    def _joined(self, letter: str, blocks: list[Any]) -> list[Any]:
+        groups = [blocks[part] for part in folded.joined(self._sizes[letter])]
+        return [group[0] if len(group) == 1 else self._concat(group) for group in groups]
+
+    def _fold(self, chunks: list[Any], scale: Any, offset: Any) -> tuple[dict[str, Any], Any]:
+        return folded.grams(chunks, self.run.batch, scale, offset, self.analysis.centrings())
+
+    def _fold_gram(self, k: Any, scale: Any, offset: Any) -> tuple[dict[str, Any], Any]:
+        return folded.vectors(k, scale, offset, self.analysis.centrings())
+
+    def _products(self, stacks: Any, norms: Any, extras: Any, group: Any, present: Any) -> dict[str, Any]:
+        wanted = self.analysis.products(self.run)
+        here = tf.one_hot(group, self.groups) * present  # [G]
+        sums = {"count": here}
+        for centring in self.analysis.centrings():
+            named = folded.products(stacks["x"][centring], stacks["y"][centring], wanted)
+            scale = 1.0 / hsic.normaliser(self.run.batch, centring == "biased")
+            prefix = "" if centring == "u" else f"{centring}/"
+            for key, value in named.items():
+                # a replica without a minibatch computed on repeats of the first image: drop, whatever it is
+                value = tf.where(present > 0, value * scale, tf.zeros_like(value))
+                sums[prefix + key] = tf.tensordot(here, value, axes=0)
+        for side in "xy":
+            if norms[side]:
+                value = tf.concat(norms[side], axis=-1)
+                sums[f"norm_{side}"] = tf.where(present > 0, value, tf.zeros_like(value))
+        for name, values in extras.items():
+            sums[f"extra/{name}"] = tf.tensordot(here, tf.add_n(values), axes=0)
+        if extras:
+            sums["extra/images"] = here * float(self.run.batch)
+        return sums
+
+    def _refuse_not_finite(self, sums: Mapping[str, np.ndarray]) -> None:
+        for letter in "xy":
+            bad = ~np.isfinite(sums.get(f"norm_{letter}", np.zeros((2, 0)))).all(axis=0)
+            if bad.any():
+                keys = [(v, k) for s, v in zip(self.letters, self.views, strict=True) if s == letter for k in v.keys]
+                view, key = keys[int(np.flatnonzero(bad)[0])]
+                name = self.run.subjects[view.side].name
+                raise BadInput(f"{name}: tap {view.tap} ({key}) holds NaN or infinity")

@@ -1,0 +1,151 @@
+"""One pass of whole minibatches, one tap in memory at a time: Gram sums out.
+
+A minibatch goes through the segments of the subject's graph: one segment over all micro-batches, each tap's chunks
+handed to the analyses that asked for it (gram_sums.py) and dropped, on with the carry. So a minibatch of any size
+costs the memory of one segment.
+The walk knows no analysis; it asks for taps, views and sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_vitcnn import surgery
+from tf_vitcnn.analyses.base import Batch, Extra, PerMinibatch, Run, View
+from tf_vitcnn.devices.replicas import Replicas
+from tf_vitcnn.stats import hsic
+from tf_vitcnn.subject import Subject
+from tf_vitcnn.walk.gram_sums import GramSums
+
+PIVOT = 16  # images whose mean is subtracted from all: enough to take a common offset away
+
+
+class GramWalk:
+    """One pass of minibatches through the segments, for all analyses that share it."""
+
+    def __init__(
+        self,
+        jobs: Sequence[GramSums],
+        replicas: Replicas,
+        budget: Callable[[int], float | None] = lambda side: None,
+        jit: bool = False,
+    ) -> None:
+        self.jobs = list(jobs)
+        self.chain: list[Part] = []
+        for side, subject in enumerate(self.jobs[0].run.subjects):
+            wanted = {tap for job in self.jobs for tap in job.reads(side)}
+            if wanted:
+                names = [name for name in subject.taps if name in wanted]
+                pieces = surgery.segments(subject.model, names, budget(side)) if names else []
+                self.chain += [Part(self.jobs, side, piece, replicas, jit) for piece in (None, *pieces)]
+
+    @property
+    def stages(self) -> int:
+        """How many calls of `tick` one minibatch makes."""
+        return len(self.chain)
+
+    def prepare(self, images: Sequence[Any]) -> None:
+        """Pivots and scales, from the first images of the run: every batch, replica and worker shares them."""
+        carry: Any = None
+        for part in self.chain:
+            carry = images[part.side][:PIVOT] if part.segment is None else carry
+            taps, carry = part.taps(carry)
+            for job, i in part.views:
+                job.pivot(i, taps)
+
+    def step(
+        self,
+        chunks: Sequence[Batch],
+        groups: Sequence[Any],
+        present: Sequence[Any],
+        tick: Callable[[str], None] = lambda stage: None,
+    ) -> dict[str, np.ndarray]:
+        """Sums of one minibatch per replica, over all replicas, keys `name@analysis`.
+
+        `chunks` are its micro-batches, each on its replica, with one tensor of images per subject; each analysis has
+        its own group of the sums, and says whether the minibatch is one of its own.
+        """
+        for job, i, filed in self.features(chunks, tick):
+            job.add(i, filed)
+            del filed  # not kept while the next segment runs
+        sums: dict[str, np.ndarray] = {}
+        for job, group, here in zip(self.jobs, groups, present, strict=True):
+            sums |= {f"{key}@{job.analysis.name}": value for key, value in job.sums(group, here).items()}
+        return sums
+
+    def features(
+        self, chunks: Sequence[Batch], tick: Callable[[str], None] = lambda stage: None
+    ) -> Iterator[tuple[GramSums, int, list[Any]]]:
+        """(analysis, view's index, the view's chunks [r, b, p] as filed) of a minibatch, tap by tap."""
+        carry: list[Any] = []
+        for part in self.chain:
+            if part.segment is None:
+                carry = [chunk.images[part.side] for chunk in chunks]
+            filed: list[list[Any]] = [[] for _ in part.views]
+            shifts = [job.shifts[i] for job, i in part.views]
+            for c, chunk in enumerate(chunks):
+                out, extras, carry[c] = part.step(carry[c], chunk.weight, shifts)
+                for kept, x in zip(filed, out, strict=True):
+                    kept.append(x)
+                for (job, name), value in zip(part.extras, extras, strict=True):
+                    job.add_extra(name, value)
+                del out
+            for job, i in part.views:
+                yield job, i, filed.pop(0)
+            tick(f"{self.jobs[0].run.subjects[part.side].name}: {part.label}")
+
+
+class Part:
+    """One segment of one subject with the views it feeds; without a segment: the images themselves."""
+
+    def __init__(self, jobs: Sequence[GramSums], side: int, segment: Any, replicas: Replicas, jit: bool) -> None:
+        self.side, self.segment = side, segment
+        here = {"images"} if segment is None else set(segment.taps)
+
+        def mine(source: View | Extra) -> bool:
+            return source.side == side and source.tap in here
+
+        self.views = [(job, i) for job in jobs for i, view in enumerate(job.views) if mine(view)]
+        self.extras = [(job, name) for job in jobs for name, extra in job.extra.items() if mine(extra)]
+        self.label = "images" if segment is None else (list(segment.taps) or ["..."])[-1]
+        self.step = replicas.function(self._step, jit)
+
+    def taps(self, carry: Any) -> tuple[dict[str, Any], Any]:
+        """The tensors that this part files, and what it hands on."""
+        if self.segment is None:
+            return {"images": carry}, carry
+        return self.segment(carry)
+
+    def _step(self, carry: Any, weight: Any, shifts: Sequence[Any]) -> tuple[list[Any], list[Any], Any]:
+        taps, carry = self.taps(carry)
+        # centred before the product: float32 Grams of offset features cancel
+        out = [job.filed(i, taps, shift) for (job, i), shift in zip(self.views, shifts, strict=True)]
+        extras = [job.extra[name] for job, name in self.extras]
+        return out, [tf.tensordot(weight, e.values(taps[e.tap]), axes=1) for e in extras], carry
+
+
+@dataclass(frozen=True)
+class _Flat(PerMinibatch):
+    """Every chosen tap, flattened: what `grams` asks for."""
+
+    def views(self, run: Run) -> tuple[Sequence[View], Sequence[View]]:
+        return [View(0, tap, (tap,), lambda x: tf.reshape(x, [1, x.shape[0], -1])) for tap in run.taps[0]], ()
+
+
+def grams(subject: Subject, minibatch: Any, taps: Sequence[str], micro: int = 64) -> Iterator[tuple[str, np.ndarray]]:
+    """(tap, X Xᵀ [n, n] of its centred features) for preprocessed images [n, h, w, 3], one tap in memory at a time."""
+    images, replicas = tf.convert_to_tensor(minibatch), Replicas(tf.distribute.get_strategy())
+    job = GramSums(_Flat(), Run((subject,), (tuple(taps),), batch=int(images.shape[0])), replicas)
+    walk = GramWalk([job], replicas)
+    walk.prepare([images])
+    pieces = [images[i : i + micro] for i in range(0, int(images.shape[0]), micro)]
+    chunks = [Batch((piece,), None, tf.ones(piece.shape[0]), None, None) for piece in pieces]
+    for _, i, filed in walk.features(chunks):
+        gram = job.host_grams(filed)[0] if job.on_host(i) else hsic.gram(filed)
+        yield job.views[i].tap, hsic.double_centre(gram)[0].numpy()
+        del filed

@@ -1,0 +1,122 @@
+"""What fits: the micro-batch and the segment budgets that keep a walk under its budget of memory."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tf_vitcnn import surgery
+from tf_vitcnn.analyses.base import PerImage, PerMinibatch, Run
+from tf_vitcnn.devices.memory import GB
+from tf_vitcnn.errors import BadInput
+from tf_vitcnn.stats.folded import TOGETHER
+from tf_vitcnn.subject import Subject
+from tf_vitcnn.surgery.segments import nbytes
+
+RUNTIME = 0.9 * GB  # TensorFlow itself, the input pipeline and the allocator's slack
+TRANSIENT = 0.4 * GB  # what the operations of one micro-batch may hold inside a segment
+JOINED = 1.1  # one tap's chunks are copied once more while its Gram is made
+
+
+@dataclass(frozen=True)
+class WalkPlan:
+    """Micro-batch size, bytes per image that a segment may hold on each side, and what the run will take."""
+
+    micro: int
+    segment: dict[int, float | None]  # None: cut at blocks
+    expected: float
+
+
+def plan_images(run: Run, names: Sequence[str], budget: float, analysis: PerImage | None = None) -> WalkPlan:
+    """Micro-batch of a per-image walk: 32 (or the analysis' own), fewer where their taps would take half the budget."""
+    image = math.prod(run.subject.model.inputs[0].shape[1:]) * 4
+    each = image + 3 * sum(nbytes(run.subject.model.output[name]) for name in names)
+    weights = _weights(run)
+    most = (analysis.micro if analysis else None) or 32
+    micro = max(1, min(most, int((budget - RUNTIME - weights) / 2 / max(each, 1))))
+    return WalkPlan(micro, {}, RUNTIME + weights + 2 * micro * each + (analysis.held(run) if analysis else 0))
+
+
+def plan_grams(analyses: Sequence[PerMinibatch], runs: Sequence[Run], budget: float, replicas: int) -> WalkPlan:
+    """Micro-batch and segment budgets of a Gram walk; refused when the smallest possible peak is too large."""
+    run = runs[0]
+    reads = [_read(analyses, runs, side) for side in range(len(run.subjects))]
+    n, fixed = run.batch, _fixed(analyses, runs, replicas)
+    left = (budget - fixed(n)) / (n * replicas)
+    least, held, widest, step = 0.0, {}, 1.0, 1.0
+    for side, subject in enumerate(run.subjects):
+        if not reads[side]:
+            continue
+        least = max(least, _widest(subject, reads[side], 0.0))
+        # a block or so at a time; finer cuts only where memory asks for them
+        most = JOINED * max(reads[side].values())
+        held[side] = None if _widest(subject, reads[side], None) <= left else max(left, 0.0) / most
+        widest = max(widest, _widest(subject, reads[side], held[side]))
+        # of all taps: analyses round alike whether they share their pass or not
+        step = max(step, _widest(subject, Counter(subject.taps), None))
+    if least > left:
+        fits = _largest(n, lambda m: fixed(m) + replicas * m * least <= budget)
+        advice = f"the largest minibatch that fits is {fits}: pass --batch {fits}, or more --memory"
+        raise BadInput(
+            f"minibatches of {n} images need {(fixed(n) + replicas * n * least) / GB:.1f} GB, and "
+            f"{budget / GB:.1f} GB are allowed; {advice if fits else 'no minibatch fits: pass more --memory'}"
+        )
+    micro = int(min(n, max(1, min(64, TRANSIENT / step))))
+    return WalkPlan(micro, held, fixed(n) + replicas * n * widest)
+
+
+def hsic_bytes(n: int) -> float:
+    """Bytes of one folded Gram matrix."""
+    half = n // 2 + n % 2
+    return 4.0 * (2 * half * half + 2 * half)
+
+
+def _fixed(analyses: Sequence[PerMinibatch], runs: Sequence[Run], replicas: int) -> Callable[[int], float]:
+    """What minibatches of n images take beside their taps, as a function of n."""
+    run, counts = runs[0], [_keys(a, bound) for a, bound in zip(analyses, runs, strict=True)]
+    folded = sum(sum(keys) * len(a.centrings()) for a, keys in zip(analyses, counts, strict=True))
+    together = min(TOGETHER, max(max(keys) for keys in counts))
+    image = 2 * sum(math.prod(s.model.inputs[0].shape[1:]) * 4 for s in run.subjects)
+
+    def taken(n: int) -> float:
+        # the stack, its blocks while they are joined, and the Grams of one call with their temporaries
+        stack = hsic_bytes(n) * folded * 1.15 + 5 * together * n * n * 4
+        return RUNTIME + TRANSIENT + _weights(run) + replicas * (stack + n * image)
+
+    return taken
+
+
+def _read(analyses: Sequence[PerMinibatch], runs: Sequence[Run], side: int) -> Counter[str]:
+    """How many views read each tap of a subject; the images are counted apart."""
+    views = (v for a, run in zip(analyses, runs, strict=True) for views in a.views(run) for v in views)
+    return Counter(v.tap for v in views if v.side == side and v.tap != "images")
+
+
+def _keys(analysis: PerMinibatch, run: Run) -> list[int]:
+    """How many representations each view gives."""
+    return [len(view.keys) for side in analysis.views(run) for view in side]
+
+
+def _widest(subject: Subject, reads: Counter[str], budget: float | None) -> float:
+    """Bytes per image of the widest segment; a tap that several views read is kept once for each."""
+    pieces = surgery.segments(subject.model, [tap for tap in subject.taps if tap in reads], budget)
+    return JOINED * max(
+        s.bytes_per_image + sum((reads[tap] - 1) * nbytes(subject.model.output[tap]) for tap in s.taps) for s in pieces
+    )
+
+
+def _largest(n: int, fits: Callable[[int], bool]) -> int:
+    """The largest minibatch below n that fits; 0 when none does."""
+    low, high = 4, n
+    if not fits(low):
+        return 0
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def _weights(run: Run) -> float:
+    return 4.0 * sum(s.model.count_params() for s in run.subjects)
