@@ -163,6 +163,14 @@ def make_table(folder):
     return [csv, csv.with_suffix(".json")]
 
 
+def make_groups(folder):
+    few = synthetic.subject("vit_b32", "vit", synthetic.vit_taps(1))
+    table = synthetic.cka(few, few, synthetic.uniform)
+    table.attrs["groups"] = {"cka": np.random.default_rng(0).normal(size=(20, len(table)))}
+    csv = synthetic.file(folder, table, synthetic.sidecar("cka", few, biased=False))
+    return [csv.with_suffix(".groups.npz")]
+
+
 def read_table(folder):
     from tf_vitcnn.analyses import read_table
 
@@ -264,6 +272,7 @@ READERS = {
     "checkpoint": Reader(make_checkpoint, read_checkpoint, zipped=True),
     "saved-model": Reader(make_saved_model, read_saved_model),
     "table": Reader(make_table, read_table),
+    "groups": Reader(make_groups, read_table, zipped=True),
     "keras": Reader(make_keras, read_keras, zipped=True),
     "plan": Reader(make_plan, read_plan),
     "checkpoint-of-a-run": Reader(make_checkpoint_of_a_run, read_checkpoint_of_a_run, zipped=True),

@@ -4,6 +4,7 @@ import contextlib
 import resource
 import signal
 
+import numpy as np
 import pytest
 
 from tests import synthetic
@@ -27,7 +28,9 @@ def quota(size):
 
 def table(shift=0.0):
     few = synthetic.subject("vit_b32", "vit", synthetic.vit_taps(1))
-    return synthetic.cka(few, few, lambda a, b: 0.5 + shift), synthetic.sidecar("cka", few, biased=False, seed=shift)
+    made = synthetic.cka(few, few, lambda a, b: 0.5 + shift)
+    made.attrs["groups"] = {"cka": np.full((20, len(made)), shift)}
+    return made, synthetic.sidecar("cka", few, biased=False, seed=shift)
 
 
 @pytest.mark.parametrize("size", [0, 100, 1000, 2500])
@@ -42,6 +45,7 @@ def test_no_half_table(tmp_path, size, there):
     if there:
         assert read_table(f"{path}.csv").attrs["sidecar"]["parameters"]["seed"] == 0
         assert (read_table(f"{path}.csv")["cka"] == 0.5).all()
+        assert (read_table(f"{path}.csv").attrs["groups"]["cka"] == 0).all()
     else:
         assert not list(path.parent.glob("*"))
 
@@ -73,4 +77,5 @@ def test_killed_between_the_two_files(tmp_path, monkeypatch):
     with pytest.raises(BadInput, match="no such file"):
         read_table(f"{path}.csv")
     write_table(path, *table(0.25))
+    assert (read_table(f"{path}.csv").attrs["groups"]["cka"] == 0.25).all()
     assert (read_table(f"{path}.csv")["cka"] == 0.75).all()

@@ -6,7 +6,7 @@ runs add up in float64 on the host; `table` divides once, at the end. There are 
 - `PerImage`: model -> taps -> sums, per micro-batch;
 - `PerMinibatch`: sums from the Gram matrices of a whole minibatch.
 
-Sums whose standard error is wanted carry a leading axis of GROUPS groups (image position modulo GROUPS).
+Sums carry a leading axis of GROUPS groups (image position modulo GROUPS).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from tf_vitcnn.errors import BadInput
+from tf_vitcnn.tables.groups import GROUPS
 from tf_vitcnn.tables.schema import Schema
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from tf_vitcnn.subject import Subject
     from tf_vitcnn.verdicts.claim import Claim
 
-GROUPS = 20
 Totals = Mapping[str, np.ndarray]
 Constants = Mapping[str, Any]
 

@@ -13,13 +13,17 @@ import pandas as pd
 from etils import epath
 
 from tf_vitcnn.errors import BadInput, first_line
+from tf_vitcnn.tables import groups
 from tf_vitcnn.tables.schema import Schema, Sidecar
 
 IDENTITY = ("format", "analysis", "parameters", "subjects", "data")
 
 
 def read(path: str | os.PathLike, schema_of: Callable[[str], Schema]) -> pd.DataFrame:
-    """The table at PATH (.csv), typed by the Schema of its analysis' name, provenance in `.attrs["sidecar"]`."""
+    """The table at PATH (.csv), typed by the Schema of its analysis' name, provenance in `.attrs["sidecar"]`.
+
+    What its values would be without each group of images is in `.attrs["groups"]`, where the file is there.
+    """
     csv = epath.Path(path)
     sidecar = read_sidecar(csv)
     name = sidecar["analysis"]
@@ -33,6 +37,9 @@ def read(path: str | os.PathLike, schema_of: Callable[[str], Schema]) -> pd.Data
     except (OSError, ValueError, OverflowError) as error:
         raise BadInput(f"{csv}: not a table of {name}: {first_line(error)}") from error
     table.attrs["sidecar"] = sidecar
+    beside = csv.with_suffix(f".{groups.ENDING}")
+    if beside.exists():
+        table.attrs[groups.ATTRIBUTE] = groups.read(beside, table, list(schema.values))
     return table
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tf_vitcnn.errors import BadInput
+from tf_vitcnn.tables import groups
 
 Sidecar = dict[str, Any]
 
@@ -29,7 +30,10 @@ class Schema:
     sort: tuple[str, ...] = ()  # keys to sort by; default: all of them, in order
 
     def check(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The table with its columns in order, typed and sorted; anything that the schema forbids is an error."""
+        """The table with its columns in order, typed and sorted; anything that the schema forbids is an error.
+
+        The groups in its attrs are sorted with it.
+        """
         required = [*self.keys, *(v for v in self.values if v not in self.optional)]
         known = [*self.keys, *self.values]
         missing = [c for c in required if c not in table.columns]
@@ -45,12 +49,23 @@ class Schema:
         for value, (low, high) in self.values.items():
             if value in table.columns:
                 self._check_range(table, value, low, high)
-        table = table.sort_values(list(self.sort or self.keys), kind="stable", ignore_index=True)
+        table = table.sort_values(list(self.sort or self.keys), kind="stable")
+        if groups.ATTRIBUTE in table.attrs:
+            groups.with_groups(table, self._fitting(table).taken(table.index.to_numpy()))
+        table = table.reset_index(drop=True)
         twice = table.duplicated(list(self.keys))
         if twice.any():
             row = table.loc[twice, list(self.keys)].iloc[0].to_dict()
             raise BadInput(f"two rows share the keys {row}")
         return table
+
+    def _fitting(self, table: pd.DataFrame) -> groups.Groups:
+        changes: groups.Groups = table.attrs[groups.ATTRIBUTE]
+        try:
+            groups.fit(changes, table, self.values)
+        except ValueError as error:
+            raise BadInput(f"groups do not fit: {error}") from error
+        return changes
 
     def _check_range(self, table: pd.DataFrame, value: str, low: float, high: float) -> None:
         column = pd.to_numeric(table[value], errors="coerce").astype("float64")
