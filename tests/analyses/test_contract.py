@@ -66,7 +66,8 @@ def test_micro_batches_replicas_and_a_resumed_run_give_the_same_table(name, tmp_
 def test_an_analysis_is_a_frozen_dataclass_with_a_schema_a_chart_and_claims(name):
     kind = analyses.find(name)
     assert dataclasses.is_dataclass(kind) and kind.__dataclass_params__.frozen
-    assert kind.name == name and kind.__doc__ and kind.figures
+    assert kind.name == name and kind.__doc__
+    assert kind.figures or kind.drawings  # what came after the paper has no figure there
     assert kind.chart.__func__ is not analyses.base.Analysis.chart.__func__
     assert kind.claims
 

@@ -19,7 +19,7 @@ from tf_vitcnn import taps
 from tf_vitcnn.charts import theme
 
 Figure = Any  # Altair's chart classes share no useful base
-DERIVED = ("relative_depth", "panel", "rank", "row", "col")  # positions and labels, never statistics
+DERIVED = ("relative_depth", "panel", "rank", "row", "col", "norm")  # positions and labels, never statistics
 CELL = "(datum.n - 1)"  # place of a cell in its packed matrix: rows are counted from one
 MANY = 60  # more groups of layers than this get no boundaries on an axis
 _EMPTY = alt.ViewBackground(fill=theme.NO_VALUE)  # shows through where a cell has no value

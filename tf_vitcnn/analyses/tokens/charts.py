@@ -1,0 +1,112 @@
+"""How tables of tokens are drawn: quantiles of norms over depth, maps of outliers, the last layer's histogram."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from tf_vitcnn.charts import Drawing, marks, theme
+
+SHOWN = ("q00", "q01", "q10", "q50", "q90", "q99", "q100")
+MAP, HISTOGRAM, POST = "outlier_at_r", "histogram_", "resid/post"
+
+
+def draw(table: pd.DataFrame) -> Any:
+    """All three under each other."""
+    parts = [norms(table), shares(table)]
+    parts += [draw_it(table) for has, draw_it in ((MAP, places), (HISTOGRAM, histogram)) if _has(table, has)]
+    return alt.vconcat(*parts).resolve_scale(color="independent", strokeDash="independent")
+
+
+def norms(table: pd.DataFrame) -> Any:
+    """Bands of quantiles over depth, one panel per model: the widest from the smallest to the largest norm."""
+    rows = table[table.statistic.isin(SHOWN) & table.layer.str.endswith(POST)]
+    x = alt.X("depth:Q", title="depth (position among all layers)")
+    y = alt.Y("value:Q", title="norm of spatial tokens", scale=alt.Scale(type="log"))
+    panels = []
+    for model, part in rows.groupby("model", sort=False):
+        base = alt.Chart(part[["model", "depth", "layer", "statistic", "value"]])
+        layers = []
+        for low, high, opacity in (("q00", "q100", 0.12), ("q01", "q99", 0.22), ("q10", "q90", 0.35)):
+            band = base.transform_filter(alt.FieldOneOfPredicate(field="statistic", oneOf=[low, high]))
+            layers.append(band.mark_line(opacity=2.2 * opacity, strokeWidth=1).encode(x=x, y=y, detail="statistic:N"))
+        middle = base.transform_filter("datum.statistic === 'q50'")
+        layers.append(middle.mark_line(strokeWidth=2.5).encode(x=x, y=y))
+        tip = [*(f"{c}:N" for c in ("layer", "statistic")), alt.Tooltip("value:Q", format=".4g")]
+        layers.append(base.mark_point(size=12, opacity=0.5).encode(x=x, y=y, tooltip=tip))
+        panels.append(alt.layer(*layers).properties(width=420, height=260, title=str(model)))
+    return panels[0] if len(panels) == 1 else alt.hconcat(*panels)
+
+
+def shares(table: pd.DataFrame) -> Any:
+    """Share of outliers and of the attention that they draw, and the cosine of neighbours, over depth."""
+    rows = table[table.statistic.isin(["outlier_share", "outlier_attention", "neighbour_cosine"])]
+    rows = rows[rows.layer.str.endswith(POST)].dropna(subset=["value"])
+    return marks.depth_lines(rows, "value", dash="statistic", relative=True, y_title="share; cosine")
+
+
+def places(table: pd.DataFrame) -> Any:
+    """Share of the images in which the token at a place is an outlier, one map per layer."""
+    rows = table[table.statistic.str.startswith(MAP) & table.layer.str.endswith(POST)].sort_values("depth")
+    at = rows.statistic.str.extract(rf"{MAP}(\d+)_c(\d+)").astype(int)
+    rows = rows.assign(row=at[0], col=at[1])
+    most = max(float(rows.value.max()), 1e-6)
+    scale = alt.Scale(scheme=theme.INTENSITY, type="sqrt", domain=[0, most])  # one for all maps
+    title = f"share of images in which the token is an outlier, 0 (dark) to {most:.2g}"
+    return marks.small_maps(rows, "value", panel=("model", "layer"), scale=scale, title=title)
+
+
+def histogram(table: pd.DataFrame) -> Any:
+    """Share of the last layer's tokens by norm; a second hump at the right are outliers."""
+    rows = table[table.statistic.str.startswith(HISTOGRAM)]
+    return (
+        alt.Chart(rows[["model", "layer", "statistic", "value"]])
+        .transform_calculate(norm=f"toNumber(substring(datum.statistic, {len(HISTOGRAM)}))")
+        .mark_line(interpolate="step-after")
+        .encode(
+            x=alt.X("norm:Q", title="norm", scale=alt.Scale(type="log", nice=False)),
+            y=alt.Y("value:Q", title="share of tokens"),
+            color=alt.Color("model:N", scale=theme.model_scale(rows.model)),
+            tooltip=["model:N", "layer:N", alt.Tooltip("norm:Q", format=".4g"), alt.Tooltip("value:Q", format=".3g")],
+        )
+        .properties(width=420, height=200, title="last layer")
+    )
+
+
+def _has(table: pd.DataFrame, prefix: str) -> bool:
+    return bool(table.statistic.str.startswith(prefix).any())
+
+
+DRAWINGS = (
+    Drawing(
+        (),
+        "Norms of tokens over depth",
+        "Quantiles over images and spatial tokens: the median; lines at 10 and 90, 1 and 99, 0 and 100 %. Where the "
+        "highest leave the rest, a few tokens stand out.",
+        norms,
+        together=True,
+    ),
+    Drawing(
+        (),
+        "Outliers among tokens, and how alike neighbours are",
+        "Share of tokens above the cut, share of the attention that they draw in their block, and mean cosine of "
+        "neighbouring tokens.",
+        shares,
+        together=True,
+    ),
+    Drawing(
+        (),
+        "Where outliers lie",
+        "Share of the images in which the token at a place is an outlier, for each block.",
+        places,
+    ),
+    Drawing(
+        (),
+        "Norms of the last block's tokens",
+        "A second hump far to the right are outliers.",
+        histogram,
+        together=True,
+    ),
+)
