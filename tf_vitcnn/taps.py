@@ -17,9 +17,10 @@ from tf_vitcnn.errors import BadInput
 
 STEM = ("conv", "norm", "act", "pool")  # a hybrid's root files all four, BiT's conv and pool
 BLOCK = (
-    *("ln1/out", "attn/q", "attn/k", "attn/v", "attn/scores", "attn/probs", "attn/mixed", "attn/out"),
+    *("ln1/out", "attn/q", "attn/k", "attn/v", "attn/q_norm", "attn/k_norm", "attn/q_rot", "attn/k_rot"),
+    *("attn/scores", "attn/probs", "attn/mixed", "attn/out", "ls1/out"),
     *("tokenmix/pre", "tokenmix/act", "tokenmix/out"),
-    *("resid/mid", "ln2/out", "mlp/pre", "mlp/act", "mlp/out"),
+    *("resid/mid", "ln2/out", "mlp/gate", "mlp/pre", "mlp/act", "mlp/out", "ls2/out"),
     *("chanmix/pre", "chanmix/act", "chanmix/out", "resid/post"),
 )
 UNIT = (
@@ -31,9 +32,13 @@ HYBRID_UNIT = (
     *("conv1/out", "norm1/out", "act1/out", "conv2/out", "norm2/out", "act2/out", "conv3/out"),
     *("branch/out", "skip/out", "resid/sum", "resid/post"),
 )
-EMBED = ("embed", "tokens")
+EMBED = ("embed", "embed_norm", "tokens", "ln")
 TAIL = ("final/ln/out", "final/norm/out", "final/act/out")
-HEAD = ("pooled", "pooled_dist", "pre_logits", "logits", "logits_dist")
+HEAD = (
+    # a head that pools by attention computes most of a block first
+    *("attn/k", "attn/v", "attn/scores", "attn/probs", "attn/mixed", "attn/out", "ln/out"),
+    *("mlp/pre", "mlp/act", "mlp/out", "pooled", "pooled_dist", "norm", "pre_logits", "logits", "logits_dist"),
+)
 
 _GRAMMAR = re.compile(
     r"(?P<block>block\d{2}|stage\d/unit\d{2}|stem|final|head)/"

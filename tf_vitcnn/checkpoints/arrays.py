@@ -52,6 +52,10 @@ class Array:
         shape = tuple(shape)
         return replace(self, shape=shape, read=lambda: self.read().reshape(shape))
 
+    def turned(self, shape: Sequence[int], turn: Callable[[np.ndarray], np.ndarray]) -> Array:
+        """The values after a change of axes (or a cut) that gives the shape."""
+        return replace(self, shape=tuple(shape), read=lambda: turn(self.read()))
+
     def squeezed(self) -> Array:
         """Without axes of length one."""
         return self.reshaped([n for n in self.shape if n != 1])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from math import isqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from tf_vitcnn.checkpoints.arrays import Array
 from tf_vitcnn.checkpoints.found import Found
 from tf_vitcnn.checkpoints.layouts import Row, grid, rows
+from tf_vitcnn.checkpoints.resample import resampled
 from tf_vitcnn.checkpoints.vit_npz import POSITIONS
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.models.specs import Spec, ViTSpec
@@ -68,27 +68,16 @@ def _values(source: str, array: Array, row: Row) -> np.ndarray:
 def _positioned(found: Found, spec: Spec, image_size: tuple[int, int]) -> dict[str, Array]:
     """The arrays, position embeddings interpolated from the file's grid to the subject's."""
     arrays = dict(found.arrays)
-    if not isinstance(spec, ViTSpec) or found.image_size == image_size:
+    if not isinstance(spec, ViTSpec) or not spec.added or found.image_size == image_size:
         return arrays
-    stored, target, extra = arrays[POSITIONS], grid(spec, image_size), len(spec.extra)
+    stored, target, extra = arrays[POSITIONS], grid(spec, image_size), spec.placed
     shape = (1, extra + target[0] * target[1], spec.width)
 
     def read() -> np.ndarray:
-        return interpolated(stored.values(), extra, target)
+        return resampled(stored.values(), extra, target, found.resample)
 
     arrays[POSITIONS] = Array(stored.name, shape, np.dtype(np.float32), read)
     return arrays
-
-
-def interpolated(positions: np.ndarray, extra: int, target: tuple[int, int]) -> np.ndarray:
-    """Position embeddings [1, extra + g * g, d] on another grid, as in vision_transformer's `interpolate_posembed`."""
-    from scipy.ndimage import zoom
-
-    tokens, old = positions[:, :extra], positions[0, extra:]
-    side = isqrt(len(old))
-    old = old.reshape(side, side, -1)
-    new = zoom(old, (target[0] / side, target[1] / side, 1), order=1)
-    return np.concatenate([tokens, new.reshape(1, target[0] * target[1], -1)], axis=1)
 
 
 def weights_of(model: keras.Model) -> Iterable[tuple[str, Any]]:

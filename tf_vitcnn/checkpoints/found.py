@@ -22,6 +22,8 @@ class Found:
     classes: int
     image_size: tuple[int, int] | None  # None: any
     spelled: Callable[[str], str] = field(default=str)  # a released name as this file would write it
+    resample: str = "linear"  # of position embeddings: one of resample.METHODS
+    left_out: tuple[str, ...] = ()  # what the file holds besides the network: mask tokens, text towers, decoders
 
 
 def numbered(names: Collection[str], pattern: str) -> int:

@@ -1,7 +1,8 @@
 """What each architecture stores: for every weight of ours its name in the released files, and its shape.
 
 One row per array; so a checkpoint is checked, and its parameters counted, without building a model. Released names:
-ViT vision_transformer/vit_jax/models.py (before linen), BiT big_transfer, Mixer vit_jax/models_mixer.py.
+ViT vision_transformer/vit_jax/models.py (before linen), BiT big_transfer, Mixer vit_jax/models_mixer.py. What no
+official .npz has (LayerScale, registers, gates) bears a name of the same kind: other formats are told in these names.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ class Row(NamedTuple):
 
 
 Size = tuple[int, int]
+QKV = (("q", "query"), ("k", "key"), ("v", "value"))
+MAP = "MAPHead_0"
 
 
 def rows(spec: Spec, image_size: Size, classes: int) -> list[Row]:
@@ -53,14 +56,18 @@ def grid(spec: ViTSpec | MixerSpec, image_size: Size) -> Size:
     return rows_, cols
 
 
-def _norm(target: str, key: str, width: int, names: tuple[str, str] = ("scale", "bias")) -> Iterator[Row]:
+def _norm(
+    target: str, key: str, width: int, names: tuple[str, str] = ("scale", "bias"), bias: bool = True
+) -> Iterator[Row]:
     yield Row(f"{target}/gamma", f"{key}/{names[0]}", (width,))
-    yield Row(f"{target}/beta", f"{key}/{names[1]}", (width,))
+    if bias:
+        yield Row(f"{target}/beta", f"{key}/{names[1]}", (width,))
 
 
-def _dense(target: str, key: str, *shape: int) -> Iterator[Row]:
+def _dense(target: str, key: str, *shape: int, bias: bool = True) -> Iterator[Row]:
     yield Row(f"{target}/kernel", f"{key}/kernel", shape)
-    yield Row(f"{target}/bias", f"{key}/bias", shape[-1:])
+    if bias:
+        yield Row(f"{target}/bias", f"{key}/bias", shape[-1:])
 
 
 def _vit(spec: ViTSpec, tokens: Size, classes: int) -> Iterator[Row]:
@@ -69,33 +76,75 @@ def _vit(spec: ViTSpec, tokens: Size, classes: int) -> Iterator[Row]:
         yield from _hybrid_stem(spec)
         widths = 64 * spec.stem.width_factor
         channels = widths * 2 ** (len(spec.stem.units) - 1) * 4 if spec.stem.units else widths
-    yield from _dense("stem.embed", "embedding", spec.patch, spec.patch, channels, d)
+    yield from _dense("stem.embed", "embedding", spec.patch, spec.patch, channels, d, bias=spec.has_bias("embed"))
+    if spec.embed_norm:
+        yield from _spec_norm(spec, "stem.embed_norm", "embedding_norm")
     for token in spec.extra:
         yield Row(f"stem.tokens/{token}", token, (1, 1, d))
-    length = len(spec.extra) + tokens[0] * tokens[1]
-    yield Row("stem.tokens/pos_embedding", "Transformer/posembed_input/pos_embedding", (1, length, d))
+    if spec.added:
+        length = spec.placed + tokens[0] * tokens[1]
+        yield Row("stem.tokens/pos_embedding", "Transformer/posembed_input/pos_embedding", (1, length, d))
+    if spec.pre_norm:
+        yield from _spec_norm(spec, "stem.ln", "Transformer/pre_norm")
     for i in range(spec.depth):
         yield from _encoder_block(spec, f"block{i:02d}", f"Transformer/encoderblock_{i}")
-    yield from _norm("final.ln.out", "Transformer/encoder_norm", d)
+    if spec.final_norm == "tokens":
+        yield from _spec_norm(spec, "final.ln.out", "Transformer/encoder_norm")
+    yield from _vit_head(spec, classes)
+
+
+def _vit_head(spec: ViTSpec, classes: int) -> Iterator[Row]:
+    d = spec.width
+    if spec.pool == "map":
+        yield Row("head.query/query", "MAPHead_0/probe", (1, 1, d))
+        names = (("query", "query"), ("k", "key"), ("v", "value"))
+        yield from _attention(spec, "head.attn", f"{MAP}/MultiHeadDotProductAttention_0", names, all_biases=True)
+        yield from _spec_norm(spec, "head.ln.out", f"{MAP}/LayerNorm_0")
+        yield from _dense("head.mlp.pre", f"{MAP}/MlpBlock_0/Dense_0", d, spec.mlp)
+        yield from _dense("head.mlp.out", f"{MAP}/MlpBlock_0/Dense_1", spec.mlp, d)
+    if spec.final_norm == "pooled":
+        yield from _spec_norm(spec, "head.norm", "head_norm")
     if spec.pre_logits:
         yield from _dense("head.pre_logits", "pre_logits", d, spec.pre_logits)
     if classes:
-        yield from _dense("head.logits", "head", spec.pre_logits or d, classes)
+        width = spec.pre_logits or (2 * d if spec.pool == "cls+gap" else d)
+        yield from _dense("head.logits", "head", width, classes, bias=spec.has_bias("head"))
         if spec.distilled:
             yield from _dense("head.logits_dist", "head_dist", d, classes)
 
 
-def _encoder_block(spec: ViTSpec, target: str, key: str) -> Iterator[Row]:
+def _spec_norm(spec: ViTSpec, target: str, key: str, width: int = 0) -> Iterator[Row]:
+    """A norm over the channels: one over their root mean square has no shift."""
+    yield from _norm(target, key, width or spec.width, bias=spec.norm == "layer" and spec.has_bias("norm"))
+
+
+def _attention(
+    spec: ViTSpec, target: str, key: str, names: tuple[tuple[str, str], ...] = QKV, all_biases: bool = False
+) -> Iterator[Row]:
     d, n, e = spec.width, spec.heads, spec.width // spec.heads
-    attention = f"{key}/MultiHeadDotProductAttention_1"
-    yield from _norm(f"{target}.ln1.out", f"{key}/LayerNorm_0", d)
-    for site, name in (("q", "query"), ("k", "key"), ("v", "value")):
-        yield Row(f"{target}.attn.{site}/kernel", f"{attention}/{name}/kernel", (d, n, e))
-        yield Row(f"{target}.attn.{site}/bias", f"{attention}/{name}/bias", (n, e))
-    yield from _dense(f"{target}.attn.out", f"{attention}/out", n, e, d)
-    yield from _norm(f"{target}.ln2.out", f"{key}/LayerNorm_2", d)
-    yield from _dense(f"{target}.mlp.pre", f"{key}/MlpBlock_3/Dense_0", d, spec.mlp)
-    yield from _dense(f"{target}.mlp.out", f"{key}/MlpBlock_3/Dense_1", spec.mlp, d)
+    for site, name in names:
+        yield Row(f"{target}.{site}/kernel", f"{key}/{name}/kernel", (d, n, e))
+        if all_biases or spec.has_bias(site):
+            yield Row(f"{target}.{site}/bias", f"{key}/{name}/bias", (n, e))
+    yield from _dense(f"{target}.out", f"{key}/out", n, e, d, bias=all_biases or spec.has_bias("out"))
+
+
+def _encoder_block(spec: ViTSpec, target: str, key: str) -> Iterator[Row]:
+    d, attention, mlp = spec.width, f"{key}/MultiHeadDotProductAttention_1", f"{key}/MlpBlock_3"
+    yield from _spec_norm(spec, f"{target}.ln1.out", f"{key}/LayerNorm_0")
+    yield from _attention(spec, f"{target}.attn", attention)
+    if spec.qk_norm:
+        yield from _spec_norm(spec, f"{target}.attn.q_norm", f"{attention}/query_norm", d // spec.heads)
+        yield from _spec_norm(spec, f"{target}.attn.k_norm", f"{attention}/key_norm", d // spec.heads)
+    if spec.layer_scale:
+        yield Row(f"{target}.ls1.out/gamma", f"{key}/LayerScale_1/scale", (d,))
+    yield from _spec_norm(spec, f"{target}.ln2.out", f"{key}/LayerNorm_2")
+    if spec.gated:
+        yield from _dense(f"{target}.mlp.gate", f"{mlp}/Gate", d, spec.mlp, bias=spec.has_bias("mlp"))
+    yield from _dense(f"{target}.mlp.pre", f"{mlp}/Dense_0", d, spec.mlp, bias=spec.has_bias("mlp"))
+    yield from _dense(f"{target}.mlp.out", f"{mlp}/Dense_1", spec.mlp, d, bias=spec.has_bias("mlp"))
+    if spec.layer_scale:
+        yield Row(f"{target}.ls2.out/gamma", f"{key}/LayerScale_3/scale", (d,))
 
 
 def _hybrid_stem(spec: ViTSpec) -> Iterator[Row]:

@@ -1,9 +1,10 @@
-"""The layers that the three families are made of, with seeded initial weights.
+"""The layers that the families are made of, with seeded initial weights.
 
 Everything is `keras.layers` or `keras.ops`, so the models also build under another Keras backend. We subclass
-`Layer` for a new weight (`Tokens`), for a new use of one (`StdConv2D`), for the same numbers sooner (`GroupNorm`,
-`Project`: what we measure is compared with the bare forward pass), and where a tap needs a layer of its own name
-that Keras does not have (`Einsum`, `Take`, `Gelu`): bare operations get names that change from build to build.
+`Layer` for a new weight (`Tokens`, `Query`, `LayerScale`, `RMSNorm`), for a new use of one (`StdConv2D`), for the
+same numbers sooner (`GroupNorm`, `Project`: what we measure is compared with the bare forward pass), and where a tap
+needs a layer of its own name that Keras does not have (`Einsum`, `Take`, `Rotary`, `Gelu`): bare operations get names
+that change from build to build.
 """
 
 import math
@@ -11,13 +12,18 @@ import zlib
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
-from tf_vitcnn.errors import BadInput
-from tf_vitcnn.models.specs import GROUPS
-from tf_vitcnn.taps import layer_name
-
 _register = keras.saving.register_keras_serializable("tf_vitcnn")
+
+
+def normal(seed: int | None, tap: str, deviation: float) -> keras.initializers.Initializer:
+    """The initial values of one weight: a function of seed and name alone; zeros without a seed."""
+    if seed is None:
+        return keras.initializers.Zeros()
+    seed = (zlib.crc32(tap.encode()) ^ seed) & 0x7FFFFFFF
+    return keras.initializers.RandomNormal(stddev=deviation, seed=seed)
 
 
 @_register
@@ -77,34 +83,50 @@ class Project(keras.layers.EinsumDense):
         letters, kernel = self.equation.split("->")[0].split(",")
         inputs = math.prod(self.kernel.shape[: len(set(letters) & set(kernel))])
         y = ops.matmul(ops.reshape(x, (-1, inputs)), ops.reshape(self.kernel, (inputs, -1)))
-        return ops.reshape(y + ops.reshape(self.bias, (-1,)), (-1, *self.compute_output_shape(x.shape)[1:]))
+        y = y if self.bias is None else y + ops.reshape(self.bias, (-1,))
+        return ops.reshape(y, (-1, *self.compute_output_shape(x.shape)[1:]))
 
 
 @_register
 class Tokens(keras.layers.Layer):
-    """The sequence [b, t, d] of a grid [b, h, w, d]: class and distillation tokens first, plus positions."""
+    """The sequence [b, t, d] of a grid [b, h, w, d]: extra tokens first (class, distillation, registers), plus positions.
 
-    def __init__(self, extra: tuple[str, ...] = ("cls",), seed: int | None = None, **kwargs: Any) -> None:
+    The first `placed` extra tokens and the grid have a position each, all extra tokens by default; with `added` false
+    nothing has.
+    """
+
+    def __init__(
+        self,
+        extra: tuple[str, ...] = ("cls",),
+        seed: int | None = None,
+        placed: int | None = None,
+        added: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self.extra, self.seed = tuple(extra), seed
+        self.extra, self.seed, self.added = tuple(extra), seed, added
+        self.placed = (len(self.extra) if placed is None else placed) if added else 0
 
     def build(self, shape: Any) -> None:
         """Adds a weight for each extra token and one for the positions."""
         _, h, w, d = shape
-        make, rows = Make(self.seed), len(self.extra) + h * w
-        self.tokens = [self._weight(make, name, (1, 1, d)) for name in self.extra]
-        self.pos_embedding = self._weight(make, "pos_embedding", (1, rows, d))
+        self.tokens = [self._weight(name, (1, 1, d)) for name in self.extra]
+        if self.added:
+            self.pos_embedding = self._weight("pos_embedding", (1, self.placed + h * w, d))
 
-    def _weight(self, make: "Make", name: str, shape: tuple[int, ...]) -> Any:
-        return self.add_weight(name=name, shape=shape, initializer=make.normal(f"stem/tokens/{name}", 0.02))
+    def _weight(self, name: str, shape: tuple[int, ...]) -> Any:
+        return self.add_weight(name=name, shape=shape, initializer=normal(self.seed, f"stem/tokens/{name}", 0.02))
 
     def call(self, x: Any) -> Any:
         """Flattens the grid row by row, prepends the extra tokens and adds the positions."""
         _, h, w, d = x.shape
         x = ops.reshape(x, (-1, h * w, d))
-        # an extra token meets its position before it is copied for every image
-        first = [token + self.pos_embedding[:, i : i + 1] for i, token in enumerate(self.tokens)]
-        x = x + self.pos_embedding[:, len(first) :]
+        first = list(self.tokens)
+        if self.added:
+            # an extra token meets its position before it is copied for every image
+            for i in range(self.placed):
+                first[i] = first[i] + self.pos_embedding[:, i : i + 1]
+            x = x + self.pos_embedding[:, self.placed :]
         if not first:
             return x
         return ops.concatenate([ops.repeat(ops.concatenate(first, axis=1), ops.shape(x)[0], axis=0), x], axis=1)
@@ -115,7 +137,126 @@ class Tokens(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs."""
-        return {**super().get_config(), "extra": self.extra, "seed": self.seed}
+        own = {"extra": self.extra, "seed": self.seed, "placed": self.placed, "added": self.added}
+        return {**super().get_config(), **own}
+
+
+@_register
+class Rotary(keras.layers.Layer):
+    """Queries or keys [b, t, n, e] of the grid's tokens turned by their place, extra tokens left as they are.
+
+    As in DINOv3: centres of patches in -1..1, e / 4 frequencies for rows, then for columns; a channel in the first half
+    is paired with the one at its place in the second half.
+    """
+
+    def __init__(self, grid: tuple[int, int], theta: float = 100.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.grid, self.theta = tuple(grid), float(theta)
+
+    def call(self, x: Any) -> Any:
+        """The turned tokens."""
+        rows, cols = self.grid
+        extra, half = x.shape[1] - rows * cols, x.shape[-1] // 2
+        cos, sin = (ops.cast(part[:, None], x.dtype) for part in self._turns(x.shape[-1]))  # [t, 1, e]
+        y = x[:, extra:]
+        turned = ops.concatenate([-y[..., half:], y[..., :half]], axis=-1)
+        y = y * cos + turned * sin
+        return ops.concatenate([x[:, :extra], y], axis=1) if extra else y
+
+    def _turns(self, channels: int) -> tuple[Any, Any]:
+        """Cosine and sine of every token's angles [t, e]."""
+        rows, cols = ((2 * (np.arange(n) + 0.5) / n - 1) for n in self.grid)
+        places = np.stack(np.meshgrid(rows, cols, indexing="ij"), axis=-1).reshape(-1, 2, 1)
+        angles = 2 * np.pi * places / self.theta ** (np.arange(channels // 4) * 4 / channels)
+        angles = np.tile(angles.reshape(len(places), -1), 2)
+        return np.cos(angles).astype("float32"), np.sin(angles).astype("float32")
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        """The same."""
+        return shape
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs."""
+        return {**super().get_config(), "grid": self.grid, "theta": self.theta}
+
+
+@_register
+class Query(keras.layers.Layer):
+    """One learnt query [b, 1, d] for every image of x [b, t, d]."""
+
+    def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.seed = seed
+
+    def build(self, shape: Any) -> None:
+        """Adds the query."""
+        initializer = normal(self.seed, "head/query", 0.02)
+        self.query = self.add_weight(name="query", shape=(1, 1, shape[-1]), initializer=initializer)
+
+    def call(self, x: Any) -> Any:
+        """The query, once for each image."""
+        return ops.repeat(self.query, ops.shape(x)[0], axis=0)
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        """[b, 1, d] of [b, t, d]."""
+        return (shape[0], 1, shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs."""
+        return {**super().get_config(), "seed": self.seed}
+
+
+@_register
+class LayerScale(keras.layers.Layer):
+    """Each channel of a branch times a learnt factor (Touvron et al., 2021, "Going deeper with image transformers")."""
+
+    def build(self, shape: Any) -> None:
+        """Adds one factor for each channel."""
+        self.gamma = self.add_weight(name="gamma", shape=shape[-1:], initializer="ones")
+
+    def call(self, x: Any) -> Any:
+        """The scaled branch."""
+        return x * self.gamma
+
+
+@_register
+class RMSNorm(keras.layers.Layer):
+    """Each token over the root of its channels' mean square, then scaled: no mean is taken away."""
+
+    def __init__(self, epsilon: float = 1e-6, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def build(self, shape: Any) -> None:
+        """Adds the scale."""
+        self.gamma = self.add_weight(name="gamma", shape=shape[-1:], initializer="ones")
+
+    def call(self, x: Any) -> Any:
+        """The scaled tokens."""
+        wide = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))  # half precision overflows
+        scale = ops.rsqrt(ops.mean(ops.square(wide), axis=-1, keepdims=True) + self.epsilon)
+        return ops.cast(wide * scale, x.dtype) * self.gamma
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs."""
+        return {**super().get_config(), "epsilon": self.epsilon}
+
+
+@_register
+class Skip(keras.layers.Layer):
+    """A sequence [b, t, d] without its first tokens."""
+
+    def __init__(self, first: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.first = int(first)
+
+    def call(self, x: Any) -> Any:
+        """The tokens from the `first` on."""
+        return x[:, self.first :]
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs."""
+        return {**super().get_config(), "first": self.first}
 
 
 @_register
@@ -163,113 +304,10 @@ class Gelu(keras.layers.Layer):
         return ops.gelu(x, approximate=True)
 
 
-class Make:
-    """Layers named after their taps, their initial weights a function of seed and name alone.
+@_register
+class QuickGelu(keras.layers.Layer):
+    """The sigmoid approximation of GELU that OpenAI trained CLIP with."""
 
-    Kernels are normal with variance 1 / fan_in, biases zero, tokens and positions 0.02 normal as in ViT. Heads are
-    not zero as in the official code, so that a random network's logits differ between images.
-    """
-
-    def __init__(self, seed: int | None) -> None:
-        self.seed = seed
-
-    def normal(self, tap: str, deviation: float) -> keras.initializers.Initializer:
-        """The initial values of one weight."""
-        if self.seed is None:
-            return keras.initializers.Zeros()
-        seed = (zlib.crc32(tap.encode()) ^ self.seed) & 0x7FFFFFFF
-        return keras.initializers.RandomNormal(stddev=deviation, seed=seed)
-
-    def kernel(self, tap: str, fan_in: int) -> keras.initializers.Initializer:
-        """The initial values of a kernel that adds up `fan_in` numbers."""
-        return self.normal(tap, fan_in**-0.5)
-
-    def dense(self, tap: str, x: Any, units: int, **kwargs: Any) -> Any:
-        """A product with a matrix [d, units] over the last axis."""
-        kernel = self.kernel(tap, x.shape[-1])
-        return keras.layers.Dense(units, kernel_initializer=kernel, name=layer_name(tap), **kwargs)(x)
-
-    def split(self, tap: str, x: Any, heads: int) -> Any:
-        """A query, key or value [b, t, n, e] of every token [b, t, d]."""
-        d = x.shape[-1]
-        kernel = self.kernel(tap, d)
-        layer = Project(
-            "btd,dne->btne",
-            (x.shape[1], heads, d // heads),
-            bias_axes="ne",
-            kernel_initializer=kernel,
-            name=layer_name(tap),
-        )
-        return layer(x)
-
-    def merge(self, tap: str, x: Any, width: int) -> Any:
-        """The heads' [b, t, n, e] brought back to tokens [b, t, d]."""
-        kernel = self.kernel(tap, x.shape[-1] * x.shape[-2])
-        layer = Project(
-            "btne,ned->btd", (x.shape[1], width), bias_axes="d", kernel_initializer=kernel, name=layer_name(tap)
-        )
-        return layer(x)
-
-    def mix(self, tap: str, x: Any, equation: str, units: int) -> Any:
-        """A product with a matrix over the tokens; `equation` says where channels and tokens stand before and after."""
-        kernel = equation[4:6]  # the letters summed over and produced
-        others = x.shape[equation.index("d")]
-        layer = keras.layers.EinsumDense(
-            equation,
-            (units, others) if equation.endswith("td") else (others, units),
-            bias_axes=kernel[1],
-            kernel_initializer=self.kernel(tap, x.shape[equation.index(kernel[0])]),
-            name=layer_name(tap),
-        )
-        return layer(x)
-
-    def embed(self, tap: str, x: Any, width: int, patch: int) -> Any:
-        """One vector per patch [b, h, w, d]."""
-        kernel = self.kernel(tap, patch * patch * x.shape[-1])
-        return keras.layers.Conv2D(width, patch, patch, kernel_initializer=kernel, name=layer_name(tap))(x)
-
-    def std_conv(self, tap: str, x: Any, width: int, size: int, **kwargs: Any) -> Any:
-        """A convolution with a standardised kernel, without a bias."""
-        kernel = self.kernel(tap, size * size * x.shape[-1])
-        layer = StdConv2D(width, size, use_bias=False, kernel_initializer=kernel, name=layer_name(tap), **kwargs)
-        return layer(x)
-
-
-def layer_norm(tap: str, x: Any) -> Any:
-    """Each token with mean 0 and variance 1 over its channels, then scaled and shifted."""
-    return keras.layers.LayerNormalization(epsilon=1e-6, name=layer_name(tap))(x)
-
-
-def group_norm(tap: str, x: Any, epsilon: float) -> Any:
-    """Each of the groups of channels with mean 0 and variance 1 over the image, then scaled and shifted."""
-    return GroupNorm(GROUPS, epsilon=epsilon, name=layer_name(tap))(x)
-
-
-def activation(tap: str, x: Any, function: str) -> Any:
-    """relu, tanh-approximated gelu ("tanh") or gelu itself ("exact")."""
-    if function == "exact":
-        return keras.layers.Activation("gelu", name=layer_name(tap))(x)
-    if function == "tanh":
-        return Gelu(name=layer_name(tap))(x)
-    return keras.layers.Activation(function, name=layer_name(tap))(x)
-
-
-def add(tap: str, skip: Any, branch: Any, keep: bool = True) -> Any:
-    """The residual stream after a branch; without its skip the branch alone, under the same name."""
-    if keep:
-        return keras.layers.Add(name=layer_name(tap))([skip, branch])
-    return keras.layers.Identity(name=layer_name(tap))(branch)
-
-
-def check_patch(size: tuple[int, int], patch: int, name: str) -> None:
-    """Refuses images that patches do not tile.
-
-    Differs from the official code, whose VALID convolution drops the margin without a word: then no token sees
-    it, and a token's place on the grid is not its place in the image.
-    """
-    if any(side % patch or side < patch for side in size):
-        near = [max(patch, side // patch * patch) for side in size]
-        raise BadInput(
-            f"{name} cannot take images of {size[0]} x {size[1]}: patches of {patch} pixels must tile them; "
-            f"take for instance {near[0]} x {near[1]}"
-        )
+    def call(self, x: Any) -> Any:
+        """The product of x and a sigmoid of 1.702 x."""
+        return x * ops.sigmoid(1.702 * x)

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from tf_vitcnn.models.layers import Make, activation, add, check_patch, layer_norm
+from tf_vitcnn.models.make import Make, activation, add, check_patch, layer_norm
 from tf_vitcnn.models.specs import MixerSpec
 
 Out = dict[str, Any]

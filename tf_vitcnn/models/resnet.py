@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from tf_vitcnn.models.layers import Make, activation, add, group_norm
+from tf_vitcnn.models.make import Make, activation, add, group_norm
 from tf_vitcnn.models.specs import HybridStem, ResNetSpec
 
 Out = dict[str, Any]

@@ -21,25 +21,52 @@ class HybridStem:
 
 @dataclass(frozen=True)
 class ViTSpec:
-    """A vision transformer: ViT, DeiT (`gelu="exact"`) or hybrid (`stem`)."""
+    """A vision transformer: ViT, DeiT (`gelu="exact"`), hybrid (`stem`), and what came after them."""
 
     patch: int
     width: int
     depth: int
     heads: int
     mlp: int
-    pool: str = "cls"  # "gap": the mean over tokens, and no class token
+    pool: str = "cls"  # "gap": the mean over the grid's tokens; "map": attention from one learnt query; "cls+gap": both
     distilled: bool = False
     pre_logits: int = 0  # width of the tanh layer before the head; the first ImageNet-21k checkpoints have one
-    gelu: str = "tanh"
+    gelu: str = "tanh"  # or exact, quick, silu, relu
     stem: HybridStem | None = None
+    cls: bool | None = None  # a class token; None: only where it is pooled
+    registers: int = 0  # tokens that stand for nothing (Darcet et al., 2024)
+    positions: str = "all"  # which tokens have one: all, "cls" and grid, "grid", "rotary" (turns q and k), "none"
+    layer_scale: bool = False  # a factor for each channel of a branch (Touvron et al., 2021)
+    embed_norm: bool = False  # a norm of the patches alone
+    pre_norm: bool = False  # a norm of the tokens before the first block, as in CLIP
+    norm: str = "layer"  # or "rms"
+    epsilon: float = 1e-6
+    qk_norm: bool = False  # a norm of each head's queries and keys
+    gated: bool = False  # the hidden layer is a product: gelu(gate) * pre
+    final_norm: str = "tokens"  # or "pooled": after the pooling; "none"
+    pool_extra: bool = False  # the pooling sees extra tokens too
+    no_bias: tuple[str, ...] = ()  # of embed, q, k, v, out, mlp, head, norm
 
     @property
     def extra(self) -> tuple[str, ...]:
         """The tokens that have no place on the grid; they come first."""
-        if self.pool == "gap":
-            return ()
-        return ("cls", "dist") if self.distilled else ("cls",)
+        has_cls = self.pool.startswith("cls") if self.cls is None else self.cls
+        first = () if not has_cls else ("cls", "dist") if self.distilled else ("cls",)
+        return (*first, *(f"reg{i}" for i in range(self.registers)))
+
+    @property
+    def placed(self) -> int:
+        """How many of the extra tokens, from the first, have a position."""
+        return {"all": len(self.extra), "cls": len(self.extra) - self.registers}.get(self.positions, 0)
+
+    @property
+    def added(self) -> bool:
+        """Whether there are position embeddings at all."""
+        return self.positions not in ("rotary", "none")
+
+    def has_bias(self, site: str) -> bool:
+        """Whether the layer adds one."""
+        return site not in self.no_bias
 
 
 @dataclass(frozen=True)
@@ -138,10 +165,12 @@ def family_of(spec: Spec) -> str:
 def check(spec: Spec) -> None:
     """Refuses sizes that no network can have."""
     for name, value in vars(spec).items():
-        least = min(value, default=0) if isinstance(value, tuple) else value
-        if type(least) in (int, float) and least <= 0 and name != "pre_logits":
+        least = min(value, default=0) if name == "units" else value
+        if type(least) in (int, float) and least <= 0 and name not in ("pre_logits", "registers"):
             raise BadInput(f"{name}={value}: expected a positive number")
     if isinstance(spec, ViTSpec) and spec.width % spec.heads:
         raise BadInput(f"width={spec.width} does not split into heads={spec.heads} of equal size; take a multiple")
+    if isinstance(spec, ViTSpec) and spec.pool.startswith("cls") and "cls" not in spec.extra:
+        raise BadInput(f"pool={spec.pool!r} needs a class token; take cls=True or another pooling")
     if isinstance(spec, ResNetSpec) and spec.channels % GROUPS:
         raise BadInput(f"width_factor={spec.width_factor}: {spec.channels} channels do not split into {GROUPS} groups")

@@ -20,9 +20,11 @@ from tf_vitcnn.surgery.expose import named_tensors
 from tf_vitcnn.surgery.graph import Node, Tensor, calls, flat, node_of, tensor_names
 from tf_vitcnn.surgery.rewire import tap_of
 
-BRANCHES = ("attn/out", "mlp/out", "tokenmix/out", "chanmix/out", "branch/out")
+BRANCHES = ("attn/out", "mlp/out", "ls1/out", "ls2/out", "tokenmix/out", "chanmix/out", "branch/out")
 UNPLACED = ("tokenmix/pre", "tokenmix/act")  # channels by hidden units: no token, no place
-PER_TOKEN = ("attn/q", "attn/k", "attn/v", "attn/mixed")  # [t, n, e]
+PER_TOKEN = (  # [t, n, e]
+    *("attn/q", "attn/k", "attn/v", "attn/q_norm", "attn/k_norm", "attn/q_rot", "attn/k_rot", "attn/mixed"),
+)
 PER_PAIR = ("attn/scores", "attn/probs")  # [n, q, k]
 SAME = (keras.layers.Reshape, keras.layers.Identity, keras.layers.Dropout)  # at inference
 MOST_EXTRA = 16  # more tokens than grid places than this: the grid is not the tokens' own
