@@ -8,8 +8,9 @@ import pytest
 from tests.golden import official, seeded
 from tests.written import TOYS, family, released, save, save_header
 from tf_vitcnn import load, models
-from tf_vitcnn.checkpoints.assign import fingerprint, interpolated, weights_of
+from tf_vitcnn.checkpoints.assign import fingerprint, weights_of
 from tf_vitcnn.checkpoints.layouts import count, rows
+from tf_vitcnn.checkpoints.resample import resampled
 from tf_vitcnn.errors import BadInput
 
 
@@ -192,7 +193,7 @@ def test_without_a_head_there_are_no_logits(toy, plain, tmp_path):
 def test_positions_interpolate_with_the_corners_kept():
     ramp = np.arange(3)[:, None] + 10 * np.arange(3)[None]  # linear along rows and columns
     positions = np.concatenate([[-7], ramp.reshape(-1)]).astype("f4").reshape(1, 10, 1)
-    new = interpolated(positions, 1, (5, 9))
+    new = resampled(positions, 1, (5, 9))
     assert new[0, 0, 0] == -7
     expected = np.linspace(0, 2, 5)[:, None] + 10 * np.linspace(0, 2, 9)[None]
     np.testing.assert_allclose(new[0, 1:, 0].reshape(5, 9), expected, atol=1e-5)

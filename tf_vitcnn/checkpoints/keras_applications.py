@@ -47,7 +47,7 @@ def load_application(spec: str, image_size: Size | None, seed: int, name: str | 
     trained: dict[str, Any] = {"trained_on": "imagenet2012", "training_images": 1_281_167}
     about = {"random": True, "seed": seed} if weights == "random" else {**trained, "random": False}
     size = (int(model.inputs[0].shape[1]), int(model.inputs[0].shape[2]))
-    preprocessing = Preprocessing(size, values=values)  # type: ignore[arg-type]
+    preprocessing = Preprocessing(size, values=values)
     return foreign(name or wanted, spec, model, None, preprocessing, about)
 
 

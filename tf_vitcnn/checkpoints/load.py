@@ -5,6 +5,7 @@ vit_b32@FILE.npz, @DIR       a file or SavedModel           vit@FILE            
 vit_b32@https://..., @gs://..., @kaggle:...                 fetched once, then cached
 vit_b32@random               seeded weights                 FILE.keras             any saved functional model
 keras:ResNet50[@random]      keras.applications
+timm:NAME, hf:OWNER/NAME     safetensors of the hub         timm@DIR, hf@DIR, FILE.safetensors   and of a folder
 """
 
 from __future__ import annotations
@@ -13,17 +14,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tf_vitcnn.checkpoints import catalog, fetch, layouts
-from tf_vitcnn.checkpoints.assign import fill, fingerprint, mismatches
+from tf_vitcnn.checkpoints import catalog, fetch, ours
+from tf_vitcnn.checkpoints.assign import fill, mismatches
 from tf_vitcnn.checkpoints.found import Found
 from tf_vitcnn.checkpoints.open import open_checkpoint
+from tf_vitcnn.checkpoints.released import is_released, load_released, local
 from tf_vitcnn.errors import BadInput, unknown
 from tf_vitcnn.models.specs import SPECS, MixerSpec, ResNetSpec, Spec, ViTSpec, family_of
 
 if TYPE_CHECKING:
-    import keras
-
-    from tf_vitcnn.data.images import Preprocessing
     from tf_vitcnn.subject import Subject
 
 FAMILIES = ("vit", "deit", "bit", "mixer")  # sizes come from the arrays
@@ -53,6 +52,8 @@ def load(
         from tf_vitcnn.checkpoints.keras_applications import load_application
 
         return load_application(spec, image_size, seed, name)
+    if is_released(spec):
+        return load_released(spec, image_size, name)
     architecture, where, entry = parsed(spec)
     if where == "random":
         return _random(spec, architecture, image_size or (224, 224), seed, name)
@@ -78,6 +79,8 @@ def resolved(spec: str) -> tuple[str, Path] | None:
     """Architecture and local path of a checkpoint; None for a model that has none (random, or Keras' own)."""
     if spec.endswith(".keras") or spec.startswith("keras:"):
         return None
+    if is_released(spec):
+        return local(spec)
     architecture, where, _ = parsed(spec)
     return None if where == "random" else (architecture, fetch.local(where, architecture))
 
@@ -104,7 +107,7 @@ def _random(spec: str, architecture: str, image_size: Size, seed: int, name: str
     sizes = SPECS[architecture]
     model = build(architecture, image_size=image_size, seed=seed)
     about = {"random": True, "seed": seed}
-    return subject(name or architecture, spec, model, sizes, catalog.preprocessing(sizes, image_size), about)
+    return ours.subject(name or architecture, spec, model, sizes, catalog.preprocessing(sizes, image_size), about)
 
 
 def _stored(
@@ -123,7 +126,7 @@ def _stored(
     about: dict[str, Any] = {"source": str(found.source), "random": False}
     about |= entry.about() if entry else {}
     seen = entry.preprocessing(size) if entry else catalog.preprocessing(sizes, size)
-    return subject(name or _default_name(architecture, where), spec, model, sizes, seen, about)
+    return ours.subject(name or _default_name(architecture, where), spec, model, sizes, seen, about)
 
 
 def _default_name(architecture: str, where: str) -> str:
@@ -180,32 +183,3 @@ def describe(spec: Spec) -> str:
     stem = "" if spec.stem is None else f", stem {'-'.join(map(str, spec.stem.units)) or 'root'}"
     sizes = f"patch {spec.patch}, width {spec.width}, depth {spec.depth}, {spec.heads} heads, MLP {spec.mlp}"
     return f"a ViT with {sizes}, {spec.gelu} GELU, {pooled}{stem}"
-
-
-def subject(
-    name: str, spec: str, model: keras.Model, sizes: Spec, preprocessing: Preprocessing, about: dict[str, Any]
-) -> Subject:
-    """The subject of one of our models, with its provenance."""
-    from tf_vitcnn.subject import Subject
-
-    tokens = None if isinstance(sizes, ResNetSpec) else sizes
-    provenance = {
-        "name": name,
-        "spec": spec,
-        "family": family_of(sizes),
-        "pool": sizes.pool if isinstance(sizes, ViTSpec) else "gap",
-        "patch_size": layouts.stride(tokens) if tokens else None,
-        "image_size": list(preprocessing.size),
-        "depth": sum(sizes.units) if isinstance(sizes, ResNetSpec) else sizes.depth,
-        "no_skip": [],
-        "training_images": None,
-        "trained_on": None,
-        "finetuned_from": None,
-        "final_accuracy": None,
-        **about,
-        "parameters": model.count_params(),
-        "weights_sha256": fingerprint(model, spec),
-        "taps": list(model.output),
-        "preprocessing": preprocessing.as_dict(),
-    }
-    return Subject(name, model, preprocessing, provenance)

@@ -1,8 +1,8 @@
 """Position embeddings on another grid, as each family's own code resamples them.
 
 `linear` vision_transformer's `interpolate_posembed` (corners on corners); `antialiased` timm's
-`resample_abs_pos_embed` and DINOv2 with registers; `bicubic` DINOv2 and all others of transformers; `offset` the
-original code of DINOv2, which scales by (new + 0.1) / old. Cubics are PyTorch's: separable, so two small matrices.
+`resample_abs_pos_embed` and DINOv2 with registers; `bicubic` DINOv2 and all others of transformers. Cubics are
+PyTorch's: separable, so two small matrices.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from math import isqrt
 import numpy as np
 
 Size = tuple[int, int]
-METHODS = ("linear", "antialiased", "bicubic", "offset")
+METHODS = ("linear", "antialiased", "bicubic")
 
 
 def resampled(positions: np.ndarray, extra: int, target: Size, method: str = "linear") -> np.ndarray:
@@ -27,7 +27,7 @@ def resampled(positions: np.ndarray, extra: int, target: Size, method: str = "li
 
         new = zoom(old, (target[0] / side, target[1] / side, 1), order=1)
     else:
-        matrix = {"antialiased": antialiased, "bicubic": bicubic, "offset": _offset}[method]
+        matrix = {"antialiased": antialiased, "bicubic": bicubic}[method]
         rows, cols = (matrix(side, length) for length in target)
         new = np.einsum("ih,jw,hwd->ijd", rows, cols, old.astype(np.float64)).astype(np.float32)
     return np.concatenate([tokens, new.reshape(1, target[0] * target[1], -1)], axis=1)
@@ -46,9 +46,9 @@ def antialiased(old: int, new: int) -> np.ndarray:
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def bicubic(old: int, new: int, scale: float | None = None) -> np.ndarray:
+def bicubic(old: int, new: int) -> np.ndarray:
     """What each of `new` places [new, old] takes from its four neighbours: a cubic (a = -0.75), borders repeated."""
-    centers = (np.arange(new) + 0.5) * (scale or old / new) - 0.5
+    centers = (np.arange(new) + 0.5) * old / new - 0.5
     below = np.floor(centers).astype(int)
     weights = np.zeros((new, old))
     for step in (-1, 0, 1, 2):
@@ -57,15 +57,9 @@ def bicubic(old: int, new: int, scale: float | None = None) -> np.ndarray:
     return weights
 
 
-def _offset(old: int, new: int) -> np.ndarray:
-    return bicubic(old, new, old / (new + 0.1))
-
-
 def _cubic(distance: np.ndarray, a: float) -> np.ndarray:
     """Keys' kernel."""
     x = np.abs(distance)
     near = (a + 2) * x**3 - (a + 3) * x**2 + 1
     far = a * (x**3 - 5 * x**2 + 8 * x - 4)
     return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
-
-

@@ -19,7 +19,9 @@ from tf_vitcnn.models.specs import ViTSpec
 
 KNOWN = r"(vit|deit|deit3|flexivit|eva_large|test_vit|aimv2|beit3)(?=[\d_]|$).*"
 # other blocks or other positions under the same names of weights
-OTHERWISE = r"_(rpn|xp|18x2|pwee|dpwee|fpwee|dlittle|radio|rope|pe|eupe|lingbot|relpos|srelpos|sam)(_|$)|_rope|_r\d+_s\d+"
+OTHERWISE = (
+    r"_(rpn|xp|18x2|pwee|dpwee|fpwee|dwee|dlittle|radio|rope|pe|eupe|lingbot|relpos|srelpos|sam)(_|$)|_rope|_r\d+_s\d+"
+)
 HEAD_WIDTH = (
     (r"test_vit\d*", 32),
     (r"vit_base_patch16_gap_224", 48),
@@ -33,11 +35,10 @@ HEAD_WIDTH = (
 )
 GELU = (
     (r".*_quickgelu_.*", "quick"),
-    (r"vit_(base_patch32|large_patch16)_siglip_(gap_)?(256|512)", "tanh"),
+    (r"vit_base_patch32_siglip_(gap_)?256|vit_large_patch16_siglip_(gap_)?512", "tanh"),
     (r"vit_(so400m_patch16|giantopt_patch16)_siglip_.*", "tanh"),
     (r".*", "exact"),
 )
-EXACT_LARGE = r"vit_large_patch16_siglip_(gap_)?256"  # of the large ones only 512 has the tanh
 EPSILON = ((r".*_clip_.*|aimv2_.*|beit3_.*|.*_dinov3.*", 1e-5), (r".*", 1e-6))
 SITES = {"embed": "patch_embed.proj", "out": "blocks.0.attn.proj", "mlp": "blocks.0.mlp.fc2", "head": "head"}
 POOL = {"token": "cls", "avg": "gap", "map": "map"}
@@ -84,7 +85,7 @@ def spec_of(
         mlp=out[1],
         pool=_pool(source, arrays, config, arguments),
         distilled="dist_token" in arrays,
-        gelu="silu" if gated else "exact" if re.fullmatch(EXACT_LARGE, name) else lookup(GELU, name),
+        gelu="silu" if gated else lookup(GELU, name),
         cls="cls_token" in arrays,
         registers=registers,
         positions=positions,
@@ -139,5 +140,3 @@ def _no_bias(arrays: Mapping[str, Array]) -> tuple[str, ...]:
         alone = {site: f"blocks.0.attn.{site}_bias" for site in "qkv"}
         bare += [s for s, key in alone.items() if key not in arrays and f"blocks.0.attn.{s}_proj.bias" not in arrays]
     return tuple(bare)
-
-

@@ -7,13 +7,17 @@ TensorFlow is imported on first use: a `Preprocessing` can be written down witho
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from tf_vitcnn.errors import BadInput, unknown
 
 Resize = Literal["bilinear", "bicubic"]
-Values = Literal["-1..1", "0..1", "0..255", "imagenet", "caffe"]
+# a name, or the mean and the standard deviation of RGB in 0..1 that are taken out: "0.5,0.5,0.5/0.25,0.25,0.25"
+Values = str
+RANGES = ("-1..1", "0..1", "0..255", "imagenet", "caffe")
 
 # 8192 x 8192: larger than any photograph of the usual data sets, 200 MB decoded
 MAX_PIXELS = 2**26
@@ -45,8 +49,7 @@ class Preprocessing:
             raise BadInput(f"image size {self.size}: expected height and width of at least one pixel")
         if self.resize not in get_args(Resize):
             raise unknown("resizing", self.resize, get_args(Resize))
-        if self.values not in get_args(Values):
-            raise unknown("value range", self.values, get_args(Values))
+        statistics(self.values)
         if self.crop is not None and not 0 < self.crop <= 1:
             raise BadInput(f"crop {self.crop}: expected a share of the image in (0, 1], or none")
 
@@ -85,6 +88,31 @@ class Preprocessing:
         return {**asdict(self), "size": list(self.size)}
 
 
+def statistics(values: Values) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and deviation of RGB in 0..1 that a range takes out; None for pixels as they are and for Caffe's."""
+    named = {
+        "-1..1": ((0.5,) * 3, (0.5,) * 3),
+        "0..1": ((0.0,) * 3, (1.0,) * 3),
+        "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+    }
+    if values in RANGES:
+        return named.get(values)
+    try:
+        mean, std = (tuple(float(part) for part in side.split(",")) for side in values.split("/"))
+    except ValueError:
+        raise unknown("value range", values, [*RANGES, "MEAN,MEAN,MEAN/STD,STD,STD"]) from None
+    if len(mean) != 3 or len(std) != 3 or not min(std) > 0 or not all(math.isfinite(x) for x in (*mean, *std)):
+        raise unknown("value range", values, [*RANGES, "MEAN,MEAN,MEAN/STD,STD,STD"])
+    return mean, std
+
+
+def values_of(mean: Sequence[float], std: Sequence[float]) -> Values:
+    """The shortest name of a range."""
+    given = tuple(map(float, mean)), tuple(map(float, std))
+    known = {statistics(name): name for name in RANGES if statistics(name)}
+    return known.get(given) or "/".join(",".join(f"{x:.8g}" for x in side) for side in given)
+
+
 def normalize(images: Any, values: Values) -> Any:
     """Float images in 0..255, RGB, in the named range."""
     import tensorflow as tf
@@ -93,11 +121,12 @@ def normalize(images: Any, values: Values) -> Any:
         return (images - 127.5) / 127.5
     if values == "0..1":
         return images / 255.0
-    if values == "imagenet":
-        return (images / 255.0 - tf.constant(IMAGENET_MEAN)) / tf.constant(IMAGENET_STD)
     if values == "caffe":
         return images[..., ::-1] - tf.constant(CAFFE_MEAN)
-    return images
+    if (taken := statistics(values)) is None:
+        return images
+    mean, std = taken
+    return (images / 255.0 - tf.constant(mean)) / tf.constant(std)
 
 
 def decode(data: Any) -> Any:

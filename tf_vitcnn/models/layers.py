@@ -89,7 +89,7 @@ class Project(keras.layers.EinsumDense):
 
 @_register
 class Tokens(keras.layers.Layer):
-    """The sequence [b, t, d] of a grid [b, h, w, d]: extra tokens first (class, distillation, registers), plus positions.
+    """The sequence [b, t, d] of a grid [b, h, w, d]: class, distillation, registers, then the grid, plus positions.
 
     The first `placed` extra tokens and the grid have a position each, all extra tokens by default; with `added` false
     nothing has.

@@ -74,9 +74,7 @@ class Make:
     def embed(self, tap: str, x: Any, width: int, patch: int, bias: bool = True) -> Any:
         """One vector per patch [b, h, w, d]."""
         kernel = self.kernel(tap, patch * patch * x.shape[-1])
-        layer = keras.layers.Conv2D(
-            width, patch, patch, use_bias=bias, kernel_initializer=kernel, name=layer_name(tap)
-        )
+        layer = keras.layers.Conv2D(width, patch, patch, use_bias=bias, kernel_initializer=kernel, name=layer_name(tap))
         return layer(x)
 
     def std_conv(self, tap: str, x: Any, width: int, size: int, **kwargs: Any) -> Any:
@@ -87,7 +85,7 @@ class Make:
 
 
 def layer_norm(tap: str, x: Any, epsilon: float = 1e-6, kind: str = "layer", center: bool = True) -> Any:
-    """Each token with mean 0 and variance 1 over its channels, then scaled and shifted; or over its root mean square."""
+    """Each token with mean 0 and variance 1 (or over its root mean square), then scaled and shifted."""
     if kind == "rms":
         return RMSNorm(epsilon, name=layer_name(tap))(x)
     return keras.layers.LayerNormalization(epsilon=epsilon, center=center, name=layer_name(tap))(x)
@@ -102,8 +100,10 @@ def activation(tap: str, x: Any, function: str) -> Any:
     """relu, silu, gelu itself ("exact") or approximated by a tanh or by a sigmoid ("quick")."""
     if function == "exact":
         return keras.layers.Activation("gelu", name=layer_name(tap))(x)
-    if function in ("tanh", "quick"):
-        return {"tanh": Gelu, "quick": QuickGelu}[function](name=layer_name(tap))(x)
+    if function == "tanh":
+        return Gelu(name=layer_name(tap))(x)
+    if function == "quick":
+        return QuickGelu(name=layer_name(tap))(x)
     return keras.layers.Activation(function, name=layer_name(tap))(x)
 
 

@@ -1,0 +1,115 @@
+"""Networks of timm and transformers from their safetensors.
+
+timm:NAME, hf:OWNER/NAME[@REVISION]      fetched from the hub once, then cached
+timm@DIR, hf@DIR                         a folder with config.json and model.safetensors
+FILE.safetensors                         with config.json beside it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tf_vitcnn.checkpoints import hub, ours, timm_vit, transformers_vit
+from tf_vitcnn.checkpoints.assign import fill, mismatches
+from tf_vitcnn.checkpoints.found import Found
+from tf_vitcnn.checkpoints.safetensors_file import open_folder, open_safetensors, read_json
+from tf_vitcnn.checkpoints.torch_images import Seen, of_timm, of_transformers
+from tf_vitcnn.errors import BadInput, unknown
+
+if TYPE_CHECKING:
+    from tf_vitcnn.subject import Subject
+
+Size = tuple[int, int]
+DIALECTS = ("timm", "hf")
+SUFFIX = ".safetensors"
+
+
+class Opened(NamedTuple):
+    """A checkpoint with the configuration that lay beside it."""
+
+    dialect: str
+    path: Path
+    config: Mapping[str, Any]
+    found: Found
+
+
+def is_released(spec: str) -> bool:
+    """Whether a spec names a checkpoint of these."""
+    return spec.startswith(("timm:", "hf:", "timm@", "hf@")) or spec.endswith(SUFFIX)
+
+
+def local(spec: str) -> tuple[str, Path]:
+    """Which dialect a spec speaks (empty: its configuration tells), and the file or folder on this machine."""
+    dialect, place = next(
+        ((d, spec[len(d) + 1 :]) for d in DIALECTS if spec.startswith((f"{d}:", f"{d}@"))), ("", spec)
+    )
+    if not place:
+        raise BadInput(f"{spec}: nothing after {spec[-1]!r}; expected a name on the hub, or a folder")
+    if spec.startswith("timm:"):
+        return dialect, hub.folder(spec, place if "/" in place else f"timm/{place}")
+    if spec.startswith("hf:"):
+        return dialect, hub.folder(spec, place)
+    path = Path(place).expanduser()
+    if not path.exists():
+        raise BadInput(f"{spec}: no such file or folder; expected a folder with config.json and model.safetensors")
+    return dialect, path
+
+
+def opened(spec: str) -> Opened:
+    """The checkpoint of a spec, its arrays unread, compared with the network that its configuration describes."""
+    dialect, path = local(spec)
+    beside = path if path.is_dir() else path.parent
+    config = read_json(beside / hub.CONFIG)
+    dialect = dialect or ("timm" if "architecture" in config else "hf")
+    arrays = open_folder(path) if path.is_dir() else open_safetensors(path)
+    if dialect == "timm":
+        name = timm_vit.architecture(str(path), config)
+        if not timm_vit.reads(name):
+            raise BadInput(f"{spec}: {name} is none of timm's networks that we build; expected a ViT such as vit_*")
+        found = timm_vit.read(str(path), arrays, config)
+    else:
+        if "model_type" not in config:
+            raise unknown("model_type of transformers", "nothing", transformers_vit.KINDS)
+        found = transformers_vit.read(str(path), arrays, config)
+    if wrong := mismatches(found, found.spec):
+        what = config.get("architecture") or config.get("model_type")
+        raise BadInput(f"{path}: does not fit {what} as its config.json has it: {wrong}")
+    return Opened(dialect, path, config, found)
+
+
+def load_released(spec: str, image_size: Size | None, name: str | None) -> Subject:
+    """The network of a spec, with its weights, its preprocessing and where both came from."""
+    from tf_vitcnn.models import build
+
+    dialect, path, config, found = opened(spec)
+    seen = seen_by(dialect, path, config, found, image_size)
+    model = build(found.spec, image_size=seen.preprocessing.size, classes=found.classes, seed=None)
+    fill(model, found, found.spec, seen.preprocessing.size)
+    about = {
+        "family": found.family,
+        "source": str(found.source),
+        "random": False,
+        "reader": {"timm": "timm", "hf": "transformers"}[dialect],
+        "architecture": config.get("architecture") or config.get("model_type"),
+        "left_out": list(found.left_out),
+        "preprocessing_from": seen.origin,
+    }
+    return ours.subject(name or default_name(spec, path), spec, model, found.spec, seen.preprocessing, about)
+
+
+def seen_by(dialect: str, path: Path, config: Mapping[str, Any], found: Found, size: Size | None) -> Seen:
+    """How images reach the network: as its own files say."""
+    if dialect == "timm":
+        return of_timm(config, size)
+    beside = (path if path.is_dir() else path.parent) / hub.PROCESSOR
+    processor = read_json(beside) if beside.is_file() else None
+    return of_transformers(config, processor, found.image_size or (224, 224), size)
+
+
+def default_name(spec: str, path: Path) -> str:
+    """The name on the hub, the folder's or the file's."""
+    if spec.startswith(("timm:", "hf:")):
+        return spec.partition(":")[2].partition("@")[0].rpartition("/")[2]
+    return path.name.removesuffix(SUFFIX) if path.is_file() else path.resolve().name
