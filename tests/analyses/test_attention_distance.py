@@ -90,12 +90,12 @@ def test_what_has_no_attention_is_refused_in_one_line(subject, taps, says):
 
 def result(distances, **more):
     """Distances [layer, head] as shares of uniform attention's, in a ViT with 7 x 7 patches."""
-    names = synthetic.vit_taps(len(distances))
+    subject = synthetic.subject("vit", blocks=len(distances), **more)
     unit = uniform_distance(7, 7, (32, 32))
     rows = [
         {
             "model": "vit",
-            "depth": names.index(f"block{i:02d}/attn/probs"),
+            "depth": subject.depths[f"block{i:02d}/attn/probs"],
             "layer": f"block{i:02d}/attn/probs",
             "head": h,
             "distance_px": d * unit,
@@ -106,13 +106,8 @@ def result(distances, **more):
         for i, layer in enumerate(distances)
         for h, d in enumerate(layer)
     ]
-    sidecar = {
-        "analysis": "attention_distance",
-        "subjects": [synthetic.subject("vit", "vit", names, **more)],
-        "parameters": {},
-        "data": {"spec": "digits:test"},
-    }
-    return Result(find("attention_distance").schema.check(pd.DataFrame(rows)), sidecar)
+    record = synthetic.sidecar("attention_distance", subject)
+    return Result(find("attention_distance").schema.check(pd.DataFrame(rows)), record)
 
 
 MIXED, LOCAL, GLOBAL = [0.1, 0.5, 0.9], [0.1, 0.2, 0.3], [0.8, 0.9, 1.0]
@@ -131,7 +126,8 @@ def test_claims_of_figure_3_need_the_lowest_and_highest_layers_and_the_patch_siz
     paper = result([MIXED, MIXED, GLOBAL, GLOBAL])
     part = Result(paper.table[paper.table.layer != "block00/attn/probs"], paper.sidecar)
     assert isinstance(low_layers_local_and_global(part), Untested)
-    assert isinstance(high_layers_global(result([MIXED, MIXED, GLOBAL, GLOBAL], patch_size=None)), Untested)
+    paper.subject["patch_size"] = None  # as a foreign network's record
+    assert isinstance(high_layers_global(paper), Untested)
 
 
 def test_less_data_is_compared_with_more_of_the_same_architecture():
@@ -141,7 +137,7 @@ def test_less_data_is_compared_with_more_of_the_same_architecture():
     assert verdict.word == "holds"
     (verdict,) = judge([more], [less_data_less_local])
     assert verdict.word == "untested"
-    random = result([LOCAL, LOCAL, LOCAL, LOCAL], training_images=None, random=True)
+    random = result([LOCAL, LOCAL, LOCAL, LOCAL], random=True)
     (verdict,) = judge([less, more, random], [less_data_less_local])
     assert verdict.baseline[0].value == pytest.approx(0.1 * uniform_distance(7, 7, (32, 32)))
 

@@ -89,12 +89,8 @@ def result(heads, falling):
         for a, b in subsets(heads)
         for depth, layer in enumerate(COLUMNS)
     ]
-    subjects = [
-        synthetic.subject("vit", "vit", synthetic.vit_taps(12)),
-        synthetic.subject("bit", "bit", synthetic.bit_taps((3, 4, 6, 3))),
-    ]
-    sidecar = {"analysis": "head_subsets", "subjects": subjects, "parameters": {}, "data": {"spec": "x"}}
-    return Result(find("head_subsets").schema.check(pd.DataFrame(rows)), sidecar)
+    record = synthetic.sidecar("head_subsets", synthetic.subject("vit"), synthetic.subject("bit", "bit"))
+    return Result(find("head_subsets").schema.check(pd.DataFrame(rows)), record)
 
 
 def test_claim_of_figure_5():

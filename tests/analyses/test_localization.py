@@ -112,8 +112,8 @@ def grid_table(best, side=4, name="m"):
     return Localization.schema.check(table)
 
 
-def result(table, family="vit", **more):
-    return Result(table, synthetic.sidecar("localization", synthetic.subject("m", family, [], **more)))
+def result(table, kind="vit"):
+    return Result(table, synthetic.sidecar("localization", synthetic.subject("m", kind)))
 
 
 def test_claims():
@@ -124,7 +124,7 @@ def test_claims():
     localized, edges, gap = Localization.claims
     assert localized(result(near), result(centre, "bit")).holds
     assert not localized(result(centre), result(near, "bit")).holds
-    assert gap(result(centre, pool="gap"), result(near)).holds
+    assert gap(result(centre, "gap"), result(near)).holds
     assert not edges(result(centre)).holds
     assert edges(result(grid_table(lambda r, c: (r, 3 - c)))).holds  # an edge token's mirror image is an edge patch
 
@@ -132,7 +132,7 @@ def test_claims():
 def test_claims_say_nothing_of_a_grid_with_one_position():
     near, single = grid_table(lambda r, c: (r, c)), grid_table(lambda r, c: (r, c), side=1)
     localized, edges, gap = Localization.claims
-    for outcome in (localized(result(near), result(single, "bit")), gap(result(single, pool="gap"), result(near))):
+    for outcome in (localized(result(near), result(single, "bit")), gap(result(single, "gap"), result(near))):
         assert outcome == Untested("the last grid of m has a single position")
     assert edges(result(single)) == Untested("the grid has no interior patches")
 

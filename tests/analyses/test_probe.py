@@ -7,8 +7,8 @@ import tensorflow as tf
 from PIL import Image
 from sklearn.linear_model import RidgeClassifier
 
-from tests import synthetic
-from tf_vitcnn import analyses, models
+from tests import synthetic, toys
+from tf_vitcnn import analyses
 from tf_vitcnn.analyses.base import Batch
 from tf_vitcnn.analyses.layout import Grid
 from tf_vitcnn.analyses.probe import analysis as probe
@@ -16,13 +16,11 @@ from tf_vitcnn.analyses.probe import fit
 from tf_vitcnn.analyses.probe.claims import layer_at
 from tf_vitcnn.analyses.probe.features import Reader, _brought, readers
 from tf_vitcnn.analyses.probe.split import few_shot, split
-from tf_vitcnn.data.images import Preprocessing
 from tf_vitcnn.data.sources import batches, open_source
 from tf_vitcnn.engine.door import run
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.models.specs import ResNetSpec, ViTSpec
 from tf_vitcnn.stats import ridge
-from tf_vitcnn.subject import Subject
 from tf_vitcnn.tables.write import write_table
 from tf_vitcnn.verdicts.claim import Result, judge
 
@@ -32,13 +30,12 @@ TAP = "block01/resid/post"
 @pytest.fixture(scope="module")
 def vit():
     spec = ViTSpec(patch=4, width=12, depth=2, heads=2, mlp=24)
-    return Subject("toy", models.build(spec, image_size=8, classes=10), Preprocessing((8, 8)), {"patch_size": 4})
+    return toys.ours("toy", spec, (8, 8), classes=10)
 
 
 @pytest.fixture(scope="module")
 def resnet():
-    model = models.build(ResNetSpec(units=(1, 1, 1, 1), width_factor=1), image_size=32, classes=10)
-    return Subject("bit", model, Preprocessing((32, 32)), {})
+    return toys.ours("bit", ResNetSpec(units=(1, 1, 1, 1), width_factor=1), (32, 32), classes=10)
 
 
 # --- features ---
@@ -263,7 +260,7 @@ def test_what_is_refused(vit, tmp_path):
 # --- claims and charts ---
 
 
-def curve(name, family, readouts, **more):
+def curve(name, kind, readouts, patching="paper", **more):
     """A probe table with accuracies {readout: one value per layer}."""
     rows = [
         {"model": name, "depth": i, "layer": f"block{i:02d}/resid/post", "readout": r, "accuracy": a, "l2": 1.0}
@@ -271,9 +268,9 @@ def curve(name, family, readouts, **more):
         for i, a in enumerate(values)
     ]
     table = pd.DataFrame(rows).assign(accuracy_lo=lambda t: t.accuracy - 0.01, accuracy_hi=lambda t: t.accuracy + 0.01)
-    parameters = {"shots": 10, "test": "imagenet2012:validation", "patching": more.pop("patching", "paper")}
-    record = synthetic.subject(name, family, [], **more)
-    return Result(probe.Probe.schema.check(table), synthetic.sidecar("probe", record, **parameters), f"{name}.csv")
+    parameters = {"shots": 10, "data": "digits:train", "test": "digits:test", "patching": patching}
+    record = synthetic.sidecar("probe", synthetic.subject(name, kind, **more), **parameters)
+    return Result(probe.Probe.schema.check(table), record, f"{name}.csv")
 
 
 def verdicts(*results):
@@ -288,10 +285,10 @@ def test_layer_at_a_share_of_depth():
 def test_claims():
     cls = curve("c", "vit", {"cls": [0.2, 0.4, 0.6, 0.8], "mean_token": [0.1, 0.2, 0.3, 0.3]})
     pooled = {"gap": [0.2, 0.4, 0.6, 0.8], "mean_token": [0.1, 0.2, 0.5, 0.7], "token000": [0.1, 0.1, 0.5, 0.75]}
-    gap = curve("g", "vit", pooled, pool="gap")
+    gap = curve("g", "gap", pooled)
     res = curve("r", "bit", {"gap": [0.2, 0.3, 0.5, 0.78], "mean_token": [0.05, 0.2, 0.4, 0.7]})
-    bare = curve("n", "bit", {"gap": [0.18, 0.3, 0.5, 0.78]}, patching="none", weights_sha256="r")
-    less = curve("l", "vit", {"cls": [0.2, 0.3, 0.4, 0.5]}, training_images=1000, spec="c")
+    bare = curve("n", "bit", {"gap": [0.18, 0.3, 0.5, 0.78]}, patching="none", weights="r")
+    less = curve("l", "vit", {"cls": [0.2, 0.3, 0.4, 0.5]}, training_images=1000)
     assert verdicts(cls, gap) == {"cls-model-tokens-poor": "holds", "gap-tokens-alike": "holds"}
     assert verdicts(res) == {"resnet-locations-good-late": "holds"}
     assert verdicts(res, bare)["patching-hardly-matters"] == "holds"
@@ -302,8 +299,7 @@ def test_claims():
 
 def test_locations_of_a_grid_with_one_are_not_judged():
     same = {"gap": [0.2, 0.3, 0.5, 0.78], "mean_token": [0.2, 0.3, 0.5, 0.78]}
-    small = curve("r", "bit", same, image_size=[32, 32])
-    small.sidecar["subjects"][0]["taps"] = synthetic.bit_taps()
+    small = curve("r", "bit", same, size=32)
     (verdict,) = [v for v in judge([small], probe.Probe.claims) if v.claim.id == "resnet-locations-good-late"]
     assert verdict.word == "untested" and "one location" in verdict.note
 

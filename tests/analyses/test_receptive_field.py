@@ -183,9 +183,8 @@ def blob(layer, subject, radius, floor=0.0, cell=4):
 
 def result(kind, layers, shape):
     """A table whose map of layer i of n is a blob of `shape(layer, i / (n - 1))`: a radius and a floor."""
-    names = synthetic.vit_taps(12) if kind == "vit" else synthetic.bit_taps((3, 4, 6, 3))
-    subject = synthetic.subject(kind, kind, names)
-    parts = []
+    record = synthetic.sidecar("receptive_field", network := synthetic.subject(kind, kind, blocks=BLOCKS[kind]))
+    (subject,), parts = record["subjects"], []
     for i, layer in enumerate(layers):
         cells = blob(layer, subject, *shape(layer, i / max(1, len(layers) - 1)))
         at = np.indices(cells.shape).reshape(2, -1)
@@ -193,7 +192,7 @@ def result(kind, layers, shape):
             pd.DataFrame(
                 {
                     "model": kind,
-                    "depth": names.index(layer),
+                    "depth": network.depths[layer],
                     "layer": layer,
                     "row": at[0],
                     "col": at[1],
@@ -201,12 +200,12 @@ def result(kind, layers, shape):
                 }
             )
         )
-    sidecar = {"analysis": "receptive_field", "subjects": [subject], "parameters": {}, "data": {"spec": "x"}}
-    return Result(find("receptive_field").schema.check(pd.concat(parts)), sidecar)
+    return Result(find("receptive_field").schema.check(pd.concat(parts)), record)
 
 
 VIT = [f"block{i:02d}/resid/{site}" for i in range(12) for site in ("mid", "post")]
-RESNET = [t for t in synthetic.bit_taps((3, 4, 6, 3)) if t.endswith("resid/post")]
+BLOCKS = {"vit": 12, "bit": (3, 4, 6, 3)}
+RESNET = [f"stage{i}/unit{j:02d}/resid/post" for i, units in enumerate(BLOCKS["bit"], 1) for j in range(units)]
 
 
 def test_claims_of_figure_6():

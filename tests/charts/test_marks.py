@@ -112,7 +112,7 @@ def test_the_page_opens_a_packed_matrix_as_rows():
 
 
 def test_block_and_stage_boundaries_are_on_the_axes():
-    spec = marks.heatmap(synthetic.cka(synthetic.VIT, synthetic.BIT, synthetic.crossed), "cka").to_dict()
+    spec = marks.heatmap(synthetic.cka(synthetic.vit(), synthetic.bit(), synthetic.crossed), "cka").to_dict()
     axis = spec["encoding"]["x"]["axis"]
     assert len(axis["values"]) == 8  # stem, six blocks, final
     labels = json.loads(spec["encoding"]["y"]["axis"]["labelExpr"].removesuffix("[datum.value]"))

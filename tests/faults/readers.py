@@ -157,17 +157,17 @@ def read_saved_model(folder):
 
 
 def make_table(folder):
-    few = synthetic.subject("vit_b32", "vit", synthetic.vit_taps(1))
+    few = synthetic.subject("vit_b32", blocks=1)
     table = synthetic.cka(few, few, synthetic.uniform)
-    csv = synthetic.file(folder, table, synthetic.sidecar("cka", few, biased=False))
+    csv = synthetic.file(folder, table, synthetic.sidecar("cka", few))
     return [csv, csv.with_suffix(".json")]
 
 
 def make_groups(folder):
-    few = synthetic.subject("vit_b32", "vit", synthetic.vit_taps(1))
+    few = synthetic.subject("vit_b32", blocks=1)
     table = synthetic.cka(few, few, synthetic.uniform)
     table.attrs["groups"] = {"cka": np.random.default_rng(0).normal(size=(20, len(table)))}
-    csv = synthetic.file(folder, table, synthetic.sidecar("cka", few, biased=False))
+    csv = synthetic.file(folder, table, synthetic.sidecar("cka", few))
     return [csv.with_suffix(".groups.npz")]
 
 

@@ -27,10 +27,10 @@ def quota(size):
 
 
 def table(shift=0.0):
-    few = synthetic.subject("vit_b32", "vit", synthetic.vit_taps(1))
+    few = synthetic.subject("vit_b32", blocks=1)
     made = synthetic.cka(few, few, lambda a, b: 0.5 + shift)
     made.attrs["groups"] = {"cka": np.full((20, len(made)), shift)}
-    return made, synthetic.sidecar("cka", few, biased=False, seed=shift)
+    return made, synthetic.sidecar("cka", few, data="noise", images=64, batch=32, seed=int(4 * shift))
 
 
 @pytest.mark.parametrize("size", [0, 100, 1000, 2500])

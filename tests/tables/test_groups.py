@@ -13,8 +13,8 @@ from tf_vitcnn.errors import BadInput
 from tf_vitcnn.tables.groups import GROUPS, Groups, joined, to_bytes, with_groups
 from tf_vitcnn.tables.write import discard_parts, write_table
 
-FEW = synthetic.subject("vit_b32", "vit", synthetic.vit_taps(1))
-SIDECAR = synthetic.sidecar("cka", FEW, biased=False)
+FEW = synthetic.subject("vit_b32", blocks=1)
+SIDECAR = synthetic.sidecar("cka", FEW)
 
 
 def table(rows=slice(None), seed=0):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import tf_vitcnn
+from tests import synthetic
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.training import card, fit, plan
 from tf_vitcnn.training.recipe import Recipe
@@ -35,6 +36,7 @@ def test_a_trained_model_loads_with_its_taps_its_preprocessing_and_its_past(no_s
     known = subject.provenance
     assert known["pool"] == "gap" and known["no_skip"] == [1] and known["training_images"] == 79
     assert known["trained_on"] == "digits:train" and known["random"] is False and known["family"] == "vit"
+    assert set(synthetic.subject("vit").provenance) <= set(known)  # the tests' own records pretend to nothing more
     from tf_vitcnn import surgery
 
     sums = [addition.sum for addition in surgery.additions(subject.model)[0]]
