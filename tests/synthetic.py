@@ -33,7 +33,7 @@ def subject(name, kind="vit", *, blocks=None, cut=(), weights=None, random=False
 
 @cache
 def _subject(name, kind, blocks, cut, weights, random, size, classes, card):
-    from tf_vitcnn.checkpoints import catalog, keras_file, load
+    from tf_vitcnn.checkpoints import catalog, keras_file, ours
     from tf_vitcnn.models import build
 
     spec = SPECS[kind]
@@ -45,7 +45,7 @@ def _subject(name, kind, blocks, cut, weights, random, size, classes, card):
     preprocessing = catalog.preprocessing(spec, (size, size))
     if cut:  # only files of ours lack skips
         return keras_file.foreign(name, f"{name}.keras", model, None, preprocessing, about)
-    return load.subject(name, f"{name}@random" if random else name, model, spec, preprocessing, about)
+    return ours.subject(name, f"{name}@random" if random else name, model, spec, preprocessing, about)
 
 
 def vit():

@@ -3,7 +3,7 @@
 from functools import cache
 
 from tf_vitcnn.checkpoints.keras_file import foreign as load_foreign
-from tf_vitcnn.checkpoints.load import subject
+from tf_vitcnn.checkpoints.ours import subject
 from tf_vitcnn.data.images import Preprocessing
 from tf_vitcnn.models import build
 from tf_vitcnn.models.specs import ResNetSpec, ViTSpec

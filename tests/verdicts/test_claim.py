@@ -32,8 +32,8 @@ finetune-keeps-low mixer-two-blocks mixer-like-vit cka-settings-do-not-matter lo
 high-layers-global less-data-less-local local-heads-like-resnet vit-low-larger vit-turns-global-midway
 branch-shrinks-at-stages residual-keeps-centre skip-stronger-in-vit phase-transition tokens-localized
 edge-tokens-see-edges gap-less-localized cls-model-tokens-poor resnet-locations-good-late gap-tokens-alike
-patching-hardly-matters more-data-better-middle bigger-vit-better-middle
-""".split()  # noqa: SIM905 - thirty-three names read better so
+patching-hardly-matters more-data-better-middle bigger-vit-better-middle outliers-in-late-layers outliers-draw-attention
+""".split()  # noqa: SIM905 - thirty-five names read better so
 
 
 def result(analysis, *subjects, value=1.0, path=None, **more):
