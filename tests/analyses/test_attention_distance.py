@@ -34,6 +34,23 @@ def test_equals_the_double_loop_on_the_model_s_attention(table):
         assert (rows.distance_px_se > 0).all()
 
 
+def test_entropy_and_offset_equal_numpy_on_the_model_s_attention(table):
+    subject = toys.shared("vit")
+    tap = table.layer[0]
+    probs = subject.expose([tap])(toys.images_of(subject, "digits:test", 23))[tap].numpy().astype(float)
+    entropy = -(probs * np.log(probs)).sum(-1).mean((0, 2)) / np.log(probs.shape[-1])
+    rows = table[table.layer == tap].set_index("head")
+    np.testing.assert_allclose(rows.entropy, entropy, rtol=1e-5)
+    total = probs[:, :, 1:, 1:].sum(0)
+    for head in rows.index:
+        mean = {}
+        for q in range(6):
+            for k in range(6):
+                mean.setdefault((k // 3 - q // 3, k % 3 - q % 3), []).append(total[head, q, k])
+        peak = max(mean, key=lambda at: np.mean(mean[at]))
+        assert (rows.offset_rows[head], rows.offset_cols[head]) == peak
+
+
 def test_standard_error_is_the_jackknife_over_twenty_groups(table):
     subject = toys.shared("vit")
     tap = table.layer[0]

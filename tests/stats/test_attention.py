@@ -4,7 +4,9 @@ import math
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from tf_vitcnn.stats import attention
 from tf_vitcnn.stats.attention import attention_sums, grid_distances, uniform_distance
 
 
@@ -117,3 +119,37 @@ def test_a_small_share_on_the_grid_keeps_its_digits():
     grid = probs[:, :, 1:, 1:].astype("float64")
     expected = ((grid * distances).sum(-1) / grid.sum(-1)).sum(-1)
     np.testing.assert_allclose(sums.distance, expected, rtol=1e-5)
+
+
+def test_entropy_is_one_for_uniform_attention_and_nothing_for_a_single_key():
+    probs = np.zeros((2, 3, 5, 5), np.float32)
+    probs[:, 0] = 0.2
+    probs[:, 1, :, 2] = 1
+    probs[:, 2, :, :2] = 0.5
+    found = attention.entropies(tf.constant(probs)).numpy()
+    np.testing.assert_allclose(found, np.tile([1, 0, np.log(2) / np.log(5)], (2, 1)), atol=1e-6)
+
+
+@pytest.mark.parametrize(("rows", "cols", "extra"), [(2, 3, 1), (4, 4, 0), (1, 5, 2)])
+def test_centred_maps_equal_the_double_loop(rows, cols, extra):
+    rng = np.random.default_rng(rows)
+    probs = rng.random((2, 3, extra + rows * cols, extra + rows * cols), np.float32)
+    wanted = np.zeros((2, 3, 2 * rows - 1, 2 * cols - 1))
+    for q in range(rows * cols):
+        for k in range(rows * cols):
+            down, right = k // cols - q // cols, k % cols - q % cols
+            wanted[:, :, rows - 1 + down, cols - 1 + right] += probs[:, :, extra + q, extra + k]
+    found = attention.centred_maps(tf.constant(probs), extra, (rows, cols)).numpy()
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("offset", [(0, 1), (-1, 0), (2, -1), (0, 0)])
+def test_a_head_that_looks_one_way_peaks_there(offset):
+    rows, cols = 5, 4
+    probs = np.full((1, 1, rows * cols, rows * cols), 1e-3, np.float32)
+    for q in range(rows * cols):
+        row, col = q // cols + offset[0], q % cols + offset[1]
+        if 0 <= row < rows and 0 <= col < cols:
+            probs[..., q, row * cols + col] = 1
+    maps = attention.centred_maps(tf.constant(probs), 0, (rows, cols)).numpy()
+    assert tuple(attention.peaks(maps)[0, 0]) == offset

@@ -1,7 +1,9 @@
 """How far each attention head looks (Fig. 3, 4, C.5, C.6).
 
 The mean over images and over grid queries of the distance to where a head attends, in pixels of the network's input
-(stats/attention.py has the equation), and the share of its attention that goes to tokens without a place.
+(stats/attention.py has the equation), and the share of its attention that goes to tokens without a place. Beyond the
+paper: the entropy of its attention, and where its mean attention map, centred on the query, peaks (Walmer et al., 2023:
+heads that look at a neighbour).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from tf_vitcnn.analyses.attention_distance.claims import CLAIMS, PROBS
 from tf_vitcnn.analyses.base import Batch, Constants, PerImage, Run, Stage, Totals, by_group, require
 from tf_vitcnn.analyses.layout import pitch, place_of
 from tf_vitcnn.charts import Drawing, marks, theme
+from tf_vitcnn.stats.attention import peaks
 from tf_vitcnn.stats.resample import jackknife
 from tf_vitcnn.tables.schema import Schema
 
@@ -43,10 +46,19 @@ class AttentionDistance(PerImage):
             "cls_mass": (0, 1),
             "distance_px_se": (0, inf),
             "cls_mass_se": (0, inf),
+            "entropy": (0, 1),
+            "entropy_se": (0, inf),
+            "offset_rows": (-inf, inf),
+            "offset_cols": (-inf, inf),
         },
         integers=("depth", "head"),
-        nullable=("distance_px", "distance_px_se", "cls_mass_se"),  # a head without mass on the grid; one group
-        optional=("distance_px_se", "cls_mass_se"),
+        nullable=(
+            "distance_px",
+            "distance_px_se",
+            "cls_mass_se",
+            "entropy_se",
+        ),  # a head without mass on the grid; one group
+        optional=("distance_px_se", "cls_mass_se", "entropy", "entropy_se", "offset_rows", "offset_cols"),
     )
     claims: ClassVar[tuple[Claim, ...]] = CLAIMS
     drawings: ClassVar[tuple[Drawing, ...]] = (
@@ -92,7 +104,7 @@ class AttentionDistance(PerImage):
         """Per layer and head: distances, queries that count, off-grid shares, [GROUPS, n] each."""
         import tensorflow as tf
 
-        from tf_vitcnn.stats.attention import attention_sums, grid_distances
+        from tf_vitcnn.stats.attention import attention_sums, centred_maps, entropies, grid_distances
 
         sums = {"images": by_group(tf.ones_like(batch.weight), batch)}
         grids = {tap: attention_grid(run.subject, tap) for tap in run.taps[0]}
@@ -103,6 +115,10 @@ class AttentionDistance(PerImage):
         for tap, grid in grids.items():
             for name, value in attention_sums(taps[tap], len(grid.extra), distances[grid])._asdict().items():
                 sums[f"{name}/{tap}"] = by_group(value, batch)
+            sums[f"entropy/{tap}"] = by_group(entropies(taps[tap]), batch)
+            # the images first: a map of offsets for each of them would cost more than the forward pass
+            together = tf.tensordot(batch.weight, tf.cast(taps[tap], tf.float32), axes=1)
+            sums[f"maps/{tap}"] = centred_maps(together, len(grid.extra), (grid.rows, grid.cols))
         return sums
 
     def table(self, totals: Totals, constants: Constants, run: Run) -> pd.DataFrame:
@@ -126,6 +142,11 @@ def _rows(tap: str, totals: Totals, run: Run) -> Iterator[dict[str, Any]]:
     queries = np.asarray(totals["images"])[:, None] * grid.rows * grid.cols  # [G, 1]
     distance, distance_se = jackknife(groups, lambda sums: _divide(sums["distance"], sums["kept"]))
     mass, mass_se = jackknife({**groups, "queries": queries}, lambda sums: _divide(sums["off_grid"], sums["queries"]))
+    images = np.asarray(totals["images"])[:, None]
+    entropy, entropy_se = jackknife(
+        {"entropy": totals[f"entropy/{tap}"], "images": images}, lambda sums: _divide(sums["entropy"], sums["images"])
+    )
+    offset = peaks(totals[f"maps/{tap}"])
     left_out = queries.sum() * len(distance) - groups["kept"].sum()
     if left_out > 0.5:
         run.note(f"{tap}: {left_out:.0f} queries have no attention on the grid and are left out of the distance")
@@ -139,6 +160,10 @@ def _rows(tap: str, totals: Totals, run: Run) -> Iterator[dict[str, Any]]:
             "distance_px_se": distance_se[head],
             "cls_mass": mass[head],
             "cls_mass_se": mass_se[head],
+            "entropy": entropy[head],
+            "entropy_se": entropy_se[head],
+            "offset_rows": offset[head, 0],
+            "offset_cols": offset[head, 1],
         }
 
 
