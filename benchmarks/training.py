@@ -47,7 +47,7 @@ def main() -> None:
         recipe = Recipe(model="vit_custom", data=data, patch=8, width=192, depth=12, heads=3, batch=BATCH, flip=True)
         task = Task(recipe, fit.Machine())
         quiet = {"verbose": 0, "shuffle": False, "epochs": 1, "steps_per_epoch": steps}
-        journal = Journal(task.plan, Progress(), None, task.rate, lambda at: True, lambda rows: None, pause=1e9)
+        journal = Journal(task.order, Progress(), None, task.rate, lambda at: True, lambda rows: None, pause=1e9)
 
         def ours() -> None:
             task.net.fit(task.steps(0), callbacks=[journal], **quiet)

@@ -11,7 +11,7 @@ from tf_vitcnn import errors
 from tf_vitcnn.data.images import Preprocessing
 from tf_vitcnn.data.sources import open_source
 from tf_vitcnn.training import augment, card, fit, journal, log, resume
-from tf_vitcnn.training.examples import Examples, Plan, labels_of, subset
+from tf_vitcnn.training.examples import Examples, Order, labels_of, subset
 from tf_vitcnn.training.recipe import Recipe
 from tf_vitcnn.training.schedule import WarmupCosine
 
@@ -81,11 +81,11 @@ def test_smaller_shares_lie_in_larger_ones_and_have_every_class():
 
 
 def test_a_stream_from_step_s_is_the_rest_of_one_from_0():
-    plan = Plan(images=10, batch=3, epochs=3, seed=1, mixup=0.5)
-    whole = list(plan.from_step(0))
-    assert len(whole) == plan.steps == 9
+    order = Order(images=10, batch=3, epochs=3, seed=1, mixup=0.5)
+    whole = list(order.from_step(0))
+    assert len(whole) == order.steps == 9
     for first in (1, 3, 4, 8):
-        for a, b in zip(whole[first:], plan.from_step(first), strict=True):
+        for a, b in zip(whole[first:], order.from_step(first), strict=True):
             for x, y in zip(a, b, strict=True):
                 np.testing.assert_array_equal(x, y)
     epoch = np.concatenate([places for places, _, _ in whole[:3]])
@@ -100,9 +100,9 @@ def test_images_in_memory_and_read_again_give_the_same_steps(side):
     chosen = subset(labels, 0.1, seed=0)
     held, read = (Examples(source, chosen, labels, Preprocessing((side, side)), memory) for memory in (1e9, 0))
     assert held.held and not read.held
-    plan = Plan(len(held), 16, 1, seed=0, mixup=0.2)
+    order = Order(len(held), 16, 1, seed=0, mixup=0.2)
     recipe = Recipe(model="vit_custom", data="digits:test", mixup=0.2, shift=0.2).settled(len(held))
-    for a, b in zip(held.steps(plan, recipe, 10, 1), read.steps(plan, recipe, 10, 1), strict=True):
+    for a, b in zip(held.steps(order, recipe, 10, 1), read.steps(order, recipe, 10, 1), strict=True):
         np.testing.assert_array_equal(a[0], b[0])
         np.testing.assert_array_equal(a[1], b[1])
     assert a[0].shape == (16, side, side, 3)

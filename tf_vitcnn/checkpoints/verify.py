@@ -26,14 +26,14 @@ TOLERANCE = 2e-5
 
 
 @dataclass(frozen=True)
-class Report:
+class Agreement:
     """What was compared, and whether it agrees."""
 
     lines: tuple[str, ...]
     agrees: bool | None  # None: there is nothing to compare with
 
 
-def verify(spec: str, images: int = 4, seed: int = 0) -> Report:
+def verify(spec: str, images: int = 4, seed: int = 0) -> Agreement:
     """The comparison that the spec's source allows."""
     from tf_vitcnn.checkpoints.load import load
 
@@ -41,13 +41,13 @@ def verify(spec: str, images: int = 4, seed: int = 0) -> Report:
     subject = load(spec)
     if source is None:
         counted = subject.provenance["parameters"]
-        return Report((f"{spec}: {counted:,} parameters; there is no original to compare with",), None)
+        return Agreement((f"{spec}: {counted:,} parameters; there is no original to compare with",), None)
     if source[1].is_dir():
         return against_graph(subject, source[1], images, seed)
     return counts(subject, *source)
 
 
-def counts(subject: Subject, architecture: str, path: Path) -> Report:
+def counts(subject: Subject, architecture: str, path: Path) -> Agreement:
     """Arrays and parameters in the file and in the model."""
     found, _ = checked(architecture, str(path))
     there = len(found.arrays), parameters(found.arrays)
@@ -57,10 +57,10 @@ def counts(subject: Subject, architecture: str, path: Path) -> Report:
         f"arrays      file {there[0]:>14,}  {subject.name} {ours[0]:>14,}",
         f"parameters  file {there[1]:>14,}  {subject.name} {ours[1]:>14,}",
     )
-    return Report(lines, there == ours)
+    return Agreement(lines, there == ours)
 
 
-def against_graph(subject: Subject, folder: Path, images: int, seed: int) -> Report:
+def against_graph(subject: Subject, folder: Path, images: int, seed: int) -> Agreement:
     """Largest difference of logits (or features) between the original's signature and our model."""
     batch = np.random.default_rng(seed).uniform(-1, 1, (images, *subject.preprocessing.size, 3)).astype(np.float32)
     if subject.preprocessing.values == "imagenet":
@@ -80,7 +80,7 @@ def against_graph(subject: Subject, folder: Path, images: int, seed: int) -> Rep
         f"{name} {list(shape)} of {images} random images, original fed with {label}",
         f"largest difference: absolute {absolute:.3g}, relative {relative:.3g} (at most {TOLERANCE:g} agrees)",
     )
-    return Report(lines, agrees)
+    return Agreement(lines, agrees)
 
 
 def _answers(subject: Subject, batch: np.ndarray) -> dict[str, np.ndarray]:

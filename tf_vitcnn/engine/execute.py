@@ -19,7 +19,7 @@ from etils import epath
 from tf_vitcnn.analyses.base import PerImage, PerMinibatch, Picked, Run, Stage
 from tf_vitcnn.data.sources import batches, draw, draw_good, naming_corrupt
 from tf_vitcnn.engine.passes import shared
-from tf_vitcnn.engine.progress import Progress
+from tf_vitcnn.engine.progress import ProgressBar
 from tf_vitcnn.engine.resume import Checkpoint, Progressed, merged
 from tf_vitcnn.engine.session import Session
 from tf_vitcnn.errors import BadInput
@@ -38,14 +38,14 @@ def tables(
 
     What was saved on the way goes only after that: a disk too full for the tables costs no more than a restart.
     """
-    drive = Drive(session)
+    loops = Loops(session)
     jobs = session.request.analyses
     groups = shared(jobs, session.runs, session.budget, session.replicas)
     # before anything is drawn: what is skipped then belongs to the tables' records
     saved = [Checkpoint(_beside(checkpoint, g), _identity(session, g), writes=session.chief) for g in groups]
     results: dict[int, pd.DataFrame] = {}
     for group, waiting in zip(groups, saved, strict=True):
-        kind = drive.grams if isinstance(jobs[group[0]], PerMinibatch) else drive.per_image
+        kind = loops.grams if isinstance(jobs[group[0]], PerMinibatch) else loops.per_image
         for index, table in zip(group, kind(group, waiting), strict=True):
             table.attrs["sidecar"] = session.sidecar(index)
             results[index] = table
@@ -66,7 +66,7 @@ def _identity(session: Session, group: Sequence[int]) -> Sidecar:
     return {**records[0], "analysis": ",".join(names), "parameters": parameters}
 
 
-class Drive:
+class Loops:
     """The two loops over data: micro-batches of a stage, minibatches of Grams."""
 
     def __init__(self, session: Session) -> None:
@@ -125,7 +125,7 @@ class Drive:
             step = PerImageWalk(jobs, stage, runs, self.replicas, self.request.jit)
         constants = [{k: tf.constant(v) for k, v in state.constants.items()} for _ in jobs]
         source = self.session.sources[stage.data]
-        progress = Progress(len(picked.indices), state.step * micro * self.replicas.count, self.request.quiet)
+        progress = ProgressBar(len(picked.indices), state.step * micro * self.replicas.count, self.request.quiet)
         fed = feed(source, picked, positions[state.step :], [runs[0].subject.preprocessing], self.replicas)
         for batch, places in fed:
             sums = step(batch, constants)
@@ -180,7 +180,7 @@ class Drive:
             gram = GramWalk(sums, self.replicas, plan.segment.get, jit)
             gram.prepare(_first_images(source, picked, preprocessings, PIVOT))
         fed = feed(source, picked, positions[state.step :], preprocessings, self.replicas)
-        progress = Progress(len(picked.indices), state.step * bound.batch * count, self.request.quiet)
+        progress = ProgressBar(len(picked.indices), state.step * bound.batch * count, self.request.quiet)
         for step in range(state.step, len(positions)):
             numbers = step * count + np.arange(count)
             active = [s for s in sums if numbers[0] < each * s.analysis.draws()]

@@ -8,7 +8,7 @@ import time
 from tqdm import tqdm
 
 
-class Progress:
+class ProgressBar:
     """Images done, images/s, time left and the current stage, on stderr."""
 
     def __init__(self, total: int, done: int = 0, quiet: bool = False) -> None:

@@ -45,7 +45,7 @@ def subset(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Order:
     """Which images each step sees: `images` of them in shuffled epochs, the last incomplete batch of each dropped."""
 
     images: int
@@ -118,15 +118,15 @@ class Examples:
             done += len(chunk)
         return images
 
-    def steps(self, plan: Plan, recipe: Recipe, classes: int, first: int) -> tf.data.Dataset:
+    def steps(self, order: Order, recipe: Recipe, classes: int, first: int) -> tf.data.Dataset:
         """Augmented (input [b, h, w, 3], target [b, c]) of every step from `first` on."""
-        b = plan.batch
+        b = order.batch
         signature = (
             tf.TensorSpec([b], tf.int64),
             tf.TensorSpec([b, 3], tf.float32),
             tf.TensorSpec([], tf.float32),
         )
-        stream = tf.data.Dataset.from_generator(lambda: plan.from_step(first), output_signature=signature)
+        stream = tf.data.Dataset.from_generator(lambda: order.from_step(first), output_signature=signature)
         labels = tf.constant(self.labels, tf.int32)
         flip, shift = bool(recipe.flip), recipe.shift or 0.0
 

@@ -142,7 +142,7 @@ def _run(task: Task, place: Place, machine: Machine) -> resume.Progress:
     variables = state_of(task.net)
     progress = resume.restore(place.state, variables) if place.state.exists() else resume.Progress()
     journal = Journal(
-        task.plan,
+        task.order,
         progress,
         validate=task.validate if task.val else None,
         rate=task.rate,
@@ -156,7 +156,7 @@ def _run(task: Task, place: Place, machine: Machine) -> resume.Progress:
 
         callbacks.append(keras.callbacks.TensorBoard(str(place.directory / f"{place.name}.tensorboard")))
     try:
-        for start, stop, steps in _spans(task.plan.epoch_steps, progress.step, task.plan.epochs):
+        for start, stop, steps in _spans(task.order.epoch_steps, progress.step, task.order.epochs):
             with task.reading():
                 task.net.fit(
                     task.steps(progress.step),

@@ -12,7 +12,7 @@ import keras
 from tqdm import tqdm
 
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.training.examples import Plan
+from tf_vitcnn.training.examples import Order
 from tf_vitcnn.training.resume import Progress
 
 
@@ -20,7 +20,7 @@ class Journal(keras.callbacks.Callback):
     """Counts steps and images, and writes a row after each epoch.
 
     Args:
-        plan: the steps of the run.
+        order: the steps of the run.
         progress: where the run starts; kept up to date.
         validate: accuracy on the validation images; None without them.
         rate: learning rate of a step.
@@ -30,7 +30,7 @@ class Journal(keras.callbacks.Callback):
 
     def __init__(
         self,
-        plan: Plan,
+        order: Order,
         progress: Progress,
         validate: Callable[[], float] | None,
         rate: Callable[[int], float],
@@ -39,7 +39,7 @@ class Journal(keras.callbacks.Callback):
         pause: float,
     ) -> None:
         super().__init__()
-        self.plan, self.progress, self.validate, self.rate = plan, progress, validate, rate
+        self.order, self.progress, self.validate, self.rate = order, progress, validate, rate
         self.keep, self.record, self.pause = keep, record, pause
         self.saved_step, self.last_save = progress.step, time.monotonic()
         self.clock = time.monotonic()  # of everything: added to progress.seconds
@@ -50,7 +50,7 @@ class Journal(keras.callbacks.Callback):
         """Opens the progress bar where the run is."""
         if self.bar is None:
             # a log file gets a line per epoch instead of a bar
-            self.bar = tqdm(total=self.plan.steps, initial=self.progress.step, unit="step", disable=None, leave=False)
+            self.bar = tqdm(total=self.order.steps, initial=self.progress.step, unit="step", disable=None, leave=False)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Starts the stop-watch."""
@@ -58,7 +58,7 @@ class Journal(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Adds the step's sums; stops at a loss that is not finite; saves when it is time."""
-        done, b = self.progress, self.plan.batch
+        done, b = self.progress, self.order.batch
         loss, accuracy = float(logs["loss"]), float(logs["accuracy"])
         done.step += 1
         if not math.isfinite(loss):
@@ -69,7 +69,7 @@ class Journal(keras.callbacks.Callback):
         done.images += b
         self.seen += b
         self.bar.update()
-        last_of_epoch = done.step % self.plan.epoch_steps == 0
+        last_of_epoch = done.step % self.order.epoch_steps == 0
         # the last step's sums belong to a row that is not written yet: the epoch's end saves both
         if not last_of_epoch and self._due():
             self._save()
@@ -118,7 +118,7 @@ class Journal(keras.callbacks.Callback):
     def _diverged(self) -> str:
         kept = f"the state of step {self.saved_step} is kept" if self.saved_step else "no state was saved before"
         return (
-            f"the loss is not finite at step {self.progress.step} of {self.plan.steps}; {kept}; "
+            f"the loss is not finite at step {self.progress.step} of {self.order.steps}; {kept}; "
             f"try a lower --rate or a lower --clip under another --name"
         )
 
@@ -128,9 +128,9 @@ class Journal(keras.callbacks.Callback):
             self.bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()})
             return
         speed = row["images_per_second"] or float("nan")
-        left = (self.plan.steps - self.progress.step) * self.plan.batch / speed
+        left = (self.order.steps - self.progress.step) * self.order.batch / speed
         words = ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
         print(
-            f"epoch {row['epoch']} of {self.plan.epochs}: {words}; {speed:.0f} images/s, {left / 60:.1f} min left",
+            f"epoch {row['epoch']} of {self.order.epochs}: {words}; {speed:.0f} images/s, {left / 60:.1f} min left",
             file=sys.stderr,
         )

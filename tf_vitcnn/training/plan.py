@@ -36,7 +36,7 @@ TABLES = ("defaults", "run", "study", "analysis")  # scripts/replicate.py reads 
 
 
 @dataclass(frozen=True)
-class Run:
+class Training:
     """One training of a plan; its strings still hold variables."""
 
     name: str
@@ -67,7 +67,7 @@ def load(path: Path) -> dict[str, Any]:
     return plan
 
 
-def read(path: Path) -> list[Run]:
+def read(path: Path) -> list[Training]:
     """The runs of a plan, in order."""
     plan = load(path)
     defaults, runs = plan.get("defaults", {}), plan.get("run", [])
@@ -80,12 +80,12 @@ def read(path: Path) -> list[Run]:
     return [_run(defaults, run, path) for run in runs]
 
 
-def _run(defaults: dict[str, Any], run: dict[str, Any], path: Path) -> Run:
+def _run(defaults: dict[str, Any], run: dict[str, Any], path: Path) -> Training:
     """A run with the defaults that it does not drop."""
     dropped = run.get("drop", [])
     kept = {key: value for key, value in defaults.items() if key not in dropped}
     own = {key: value for key, value in run.items() if key not in ("name", "drop")}
-    return Run(run["name"], {**kept, **own}, f"{path}, run {run['name']!r}")
+    return Training(run["name"], {**kept, **own}, f"{path}, run {run['name']!r}")
 
 
 def filled(text: str, out: Path, where: str) -> str:
@@ -97,7 +97,7 @@ def filled(text: str, out: Path, where: str) -> str:
 
 
 def train_all(
-    runs: Sequence[Run], out: Path, machine: fit.Machine | None = None, only: Sequence[str] = ()
+    runs: Sequence[Training], out: Path, machine: fit.Machine | None = None, only: Sequence[str] = ()
 ) -> Iterator[Path]:
     """Trains what is not there yet, one after the other; yields each model's path."""
     for name in only:

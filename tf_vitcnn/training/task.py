@@ -13,7 +13,7 @@ from tf_vitcnn.data.sources import Source, naming_corrupt, open_source
 from tf_vitcnn.devices.strategy import named_strategy
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.tables.provenance import environment
-from tf_vitcnn.training.examples import Examples, Plan, labels_of, subset
+from tf_vitcnn.training.examples import Examples, Order, labels_of, subset
 from tf_vitcnn.training.learner import cast, learner
 from tf_vitcnn.training.network import Origin, origin
 
@@ -50,12 +50,12 @@ class Task:
             (self.origin.facts["architecture"] or {}).get("width"),
             self.origin.facts["pool"] == "gap",
         )
-        self.plan = Plan(len(self.indices), self.recipe.batch or 1, recipe.epochs, recipe.seed, recipe.mixup)
-        if self.plan.batch % self.strategy.num_replicas_in_sync:
-            raise BadInput(f"--batch {self.plan.batch}: {self.strategy.num_replicas_in_sync} replicas must share it")
+        self.order = Order(len(self.indices), self.recipe.batch or 1, recipe.epochs, recipe.seed, recipe.mixup)
+        if self.order.batch % self.strategy.num_replicas_in_sync:
+            raise BadInput(f"--batch {self.order.batch}: {self.strategy.num_replicas_in_sync} replicas must share it")
         with self.strategy.scope():
             self.work = cast(self.origin.model, self.recipe.precision)
-            self.net = learner(self.work, self.recipe, self.plan.steps, self._jit(machine))
+            self.net = learner(self.work, self.recipe, self.order.steps, self._jit(machine))
         with self.reading():
             self.train = Examples(source, self.indices, labels, self.origin.preprocessing, machine.memory)
             self.val: Examples | None = None
@@ -81,7 +81,7 @@ class Task:
 
     def steps(self, first: int) -> tf.data.Dataset:
         """The training data of every step from `first` on."""
-        return self._shared(self.train.steps(self.plan, self.recipe, self.source.classes, first))
+        return self._shared(self.train.steps(self.order, self.recipe, self.source.classes, first))
 
     def _shared(self, data: tf.data.Dataset) -> tf.data.Dataset:
         """The data as replicas see it: one worker, so each batch is split and nothing is sharded."""
@@ -93,7 +93,7 @@ class Task:
         """Share of the validation images whose largest logit is their label's."""
         if self.val is None:
             raise ValueError("no validation images")
-        logits = self.net.predict(self._shared(self.val.in_order(self.plan.batch)), verbose=0)
+        logits = self.net.predict(self._shared(self.val.in_order(self.order.batch)), verbose=0)
         return float(np.mean(np.argmax(logits[: len(self.val)], axis=-1) == self.val.labels))
 
     def rate(self, step: int) -> float:
@@ -131,8 +131,8 @@ class Task:
             "data_fingerprint": self.source.fingerprint,
             "val": self.val.source.spec if self.val else None,
             "fraction": self.recipe.fraction,
-            "training_images": len(self.indices) if self.plan.steps else 0,
-            "trained_on": self.source.spec if self.plan.steps else None,
+            "training_images": len(self.indices) if self.order.steps else 0,
+            "trained_on": self.source.spec if self.order.steps else None,
             "finetuned_from": _origin_name(self.recipe.start),
             "seed": self.recipe.seed,
             "image_size": list(self.origin.preprocessing.size),
