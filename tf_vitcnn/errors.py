@@ -33,3 +33,11 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> BadInput:
 def first_line(error: BaseException) -> str:
     """An exception as one line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+class Unanswerable(Exception):
+    """What a claim raises when the tables it is given cannot say: the only exception that makes it untested."""
+
+
+class MissingLayer(Unanswerable):
+    """A table does not hold a layer that the claim speaks of."""

@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from tests import synthetic, toys
+from tests.known import known
 from tests.stats.test_attention import looped
 from tf_vitcnn.analyses import find
 from tf_vitcnn.analyses.attention_distance.claims import (
@@ -14,7 +15,8 @@ from tf_vitcnn.analyses.attention_distance.claims import (
 from tf_vitcnn.engine.door import run
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.stats.attention import uniform_distance
-from tf_vitcnn.verdicts.claim import Result, Untested, judge
+from tf_vitcnn.verdicts.claim import Untested, judge
+from tf_vitcnn.verdicts.evidence import Result
 
 
 @pytest.fixture(scope="module")
@@ -132,11 +134,11 @@ MIXED, LOCAL, GLOBAL = [0.1, 0.5, 0.9], [0.1, 0.2, 0.3], [0.8, 0.9, 1.0]
 
 def test_claims_of_figure_3():
     paper = result([MIXED, MIXED, GLOBAL, GLOBAL])
-    assert all(check.holds for check in low_layers_local_and_global(paper))
+    assert all(check.margin > 0 for check in low_layers_local_and_global(paper))
     assert [round(c.value, 6) for c in low_layers_local_and_global(paper)] == [0.1, 0.1, 0.9, 0.9]
-    assert all(check.holds for check in high_layers_global(paper))
-    assert [c.holds for c in low_layers_local_and_global(result([MIXED, LOCAL, GLOBAL, GLOBAL]))] == [1, 1, 1, 0]
-    assert [c.holds for c in high_layers_global(result([MIXED, MIXED, GLOBAL, MIXED]))] == [True, False]
+    assert all(check.margin > 0 for check in high_layers_global(paper))
+    assert [c.margin > 0 for c in low_layers_local_and_global(result([MIXED, LOCAL, GLOBAL, GLOBAL]))] == [1, 1, 1, 0]
+    assert [c.margin > 0 for c in high_layers_global(result([MIXED, MIXED, GLOBAL, MIXED]))] == [True, False]
 
 
 def test_claims_of_figure_3_need_the_lowest_and_highest_layers_and_the_patch_size():
@@ -150,13 +152,13 @@ def test_claims_of_figure_3_need_the_lowest_and_highest_layers_and_the_patch_siz
 def test_less_data_is_compared_with_more_of_the_same_architecture():
     less = result([GLOBAL, GLOBAL, GLOBAL, GLOBAL], training_images=10)
     more = result([MIXED, MIXED, GLOBAL, GLOBAL], training_images=100)
-    (verdict,) = judge([less, more], [less_data_less_local])
+    (verdict,) = judge([known(less), known(more)], [less_data_less_local])
     assert verdict.word == "holds"
     (verdict,) = judge([more], [less_data_less_local])
     assert verdict.word == "untested"
     random = result([LOCAL, LOCAL, LOCAL, LOCAL], random=True)
     (verdict,) = judge([less, more, random], [less_data_less_local])
-    assert verdict.baseline[0].value == pytest.approx(0.1 * uniform_distance(7, 7, (32, 32)))
+    assert verdict.baseline.value == pytest.approx(0.1 * uniform_distance(7, 7, (32, 32)))
 
 
 def test_chart_shows_two_lowest_and_two_highest_layers():

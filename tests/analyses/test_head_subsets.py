@@ -9,7 +9,8 @@ from tf_vitcnn.analyses import find
 from tf_vitcnn.analyses.head_subsets.analysis import local_heads_like_resnet, subsets
 from tf_vitcnn.engine.door import run
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.verdicts.claim import Result, Untested
+from tf_vitcnn.verdicts.claim import Untested
+from tf_vitcnn.verdicts.evidence import Result
 
 COLUMNS = ["stem/pool", "stage1/unit00/resid/post", "stage2/unit00/resid/post"]
 
@@ -95,7 +96,7 @@ def result(heads, falling):
 
 def test_claim_of_figure_5():
     assert local_heads_like_resnet(result(12, falling=True)).value == pytest.approx(-1)
-    assert not local_heads_like_resnet(result(12, falling=False)).holds
+    assert not local_heads_like_resnet(result(12, falling=False)).margin > 0
     assert isinstance(local_heads_like_resnet(result(5, falling=True)), Untested)
 
 

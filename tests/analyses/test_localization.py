@@ -11,7 +11,8 @@ from tf_vitcnn.data.images import Preprocessing
 from tf_vitcnn.engine.door import run
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.subject import Subject
-from tf_vitcnn.verdicts.claim import Result, Untested
+from tf_vitcnn.verdicts.claim import Untested
+from tf_vitcnn.verdicts.evidence import Result
 
 
 def passes_patches(size=16, patch=4):
@@ -122,11 +123,13 @@ def test_claims():
     expected = np.mean([np.hypot(r - 1, c - 1) for r in range(4) for c in range(4)]) / 4
     assert own_to_best(result(centre)) == pytest.approx(expected)
     localized, edges, gap = Localization.claims
-    assert localized(result(near), result(centre, "bit")).holds
-    assert not localized(result(centre), result(near, "bit")).holds
-    assert gap(result(centre, "gap"), result(near)).holds
-    assert not edges(result(centre)).holds
-    assert edges(result(grid_table(lambda r, c: (r, 3 - c)))).holds  # an edge token's mirror image is an edge patch
+    assert localized(result(near), result(centre, "bit")).margin > 0
+    assert not localized(result(centre), result(near, "bit")).margin > 0
+    assert gap(result(centre, "gap"), result(near)).margin > 0
+    assert not edges(result(centre)).margin > 0
+    assert (
+        edges(result(grid_table(lambda r, c: (r, 3 - c)))).margin > 0
+    )  # an edge token's mirror image is an edge patch
 
 
 def test_claims_say_nothing_of_a_grid_with_one_position():

@@ -8,6 +8,7 @@ from PIL import Image
 from sklearn.linear_model import RidgeClassifier
 
 from tests import synthetic, toys
+from tests.known import known
 from tf_vitcnn import analyses
 from tf_vitcnn.analyses.base import Batch
 from tf_vitcnn.analyses.layout import Grid
@@ -22,7 +23,8 @@ from tf_vitcnn.errors import BadInput
 from tf_vitcnn.models.specs import ResNetSpec, ViTSpec
 from tf_vitcnn.stats import ridge
 from tf_vitcnn.tables.write import write_table
-from tf_vitcnn.verdicts.claim import Result, judge
+from tf_vitcnn.verdicts.claim import judge
+from tf_vitcnn.verdicts.evidence import Result
 
 TAP = "block01/resid/post"
 
@@ -274,7 +276,7 @@ def curve(name, kind, readouts, patching="paper", **more):
 
 
 def verdicts(*results):
-    return {v.claim.id: v.word for v in judge(results, probe.Probe.claims) if v.word != "untested"}
+    return {v.claim.id: v.word for v in judge([known(r) for r in results], probe.Probe.claims) if v.word != "untested"}
 
 
 def test_layer_at_a_share_of_depth():

@@ -11,7 +11,7 @@ from tf_vitcnn.data.images import Preprocessing
 from tf_vitcnn.engine.door import run
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.subject import Subject
-from tf_vitcnn.verdicts.claim import Result
+from tf_vitcnn.verdicts.evidence import Result
 
 IMAGES = 43
 PLACE = (1, 2)  # of the planted token on a grid of 2 x 3
@@ -90,9 +90,9 @@ def test_an_absolute_cut_takes_the_place_of_the_median():
 def test_claims_follow_the_planted_outliers():
     table = run("tokens", planted(), "noise:16", images=20)
     result = Result(table, table.attrs["sidecar"])
-    assert outliers_in_late_layers(result).holds and outliers_draw_attention(result).holds
+    assert outliers_in_late_layers(result).margin > 0 and outliers_draw_attention(result).margin > 0
     plain = run("tokens", planted(factor=1.0), "noise:16", images=20)
-    assert not outliers_in_late_layers(Result(plain, plain.attrs["sidecar"])).holds
+    assert not outliers_in_late_layers(Result(plain, plain.attrs["sidecar"])).margin > 0
 
 
 @pytest.mark.parametrize("batch", [4, 43])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tf_vitcnn.checkpoints import layouts
@@ -31,6 +32,7 @@ def subject(
         "image_size": list(preprocessing.size),
         "depth": sum(sizes.units) if isinstance(sizes, ResNetSpec) else sizes.depth,
         "no_skip": [],
+        "architecture": {"kind": type(sizes).__name__, **asdict(sizes)},
         "training_images": None,
         "trained_on": None,
         "finetuned_from": None,

@@ -21,7 +21,9 @@ from tf_vitcnn.report.model import Figure, Report, vegalite_version
 from tf_vitcnn.report.page import TITLE, alone, page
 from tf_vitcnn.tables.files import discard_parts, replacing, write_text
 from tf_vitcnn.tables.read import read_sidecar
-from tf_vitcnn.verdicts.claim import Claim, Result, judge, order, to_csv
+from tf_vitcnn.verdicts.claim import Claim, judge
+from tf_vitcnn.verdicts.evidence import Result
+from tf_vitcnn.verdicts.verdict import order, to_csv
 
 if TYPE_CHECKING:
     from tf_vitcnn.charts import Drawing
@@ -61,7 +63,8 @@ def gather(root: epath.Path) -> tuple[list[Result], list[str]]:
             if read_sidecar(csv)["analysis"] in APART:
                 continue
             table = read_table(csv)
-            result = Result(table, _checked(table, table.attrs.pop("sidecar")), path)
+            _checked(table, table.attrs["sidecar"])
+            result = Result.of(table, path)
             _same_networks(result, names)
         except (BadInput, OSError) as error:
             problems.append(f"{path}: {first_line(error).replace(f'{csv}: ', '').replace(f'{root}/', '')}")
@@ -159,8 +162,8 @@ def _without_twins(group: Sequence[Result]) -> Iterable[list[Result]]:
         yield list(chart.values())
 
 
-def _checked(table: pd.DataFrame, sidecar: dict[str, Any]) -> dict[str, Any]:
-    """The sidecar, if it has the parts that claims and captions read and speaks of this table."""
+def _checked(table: pd.DataFrame, sidecar: dict[str, Any]) -> None:
+    """Refuses a sidecar without the parts that claims and captions read, or that speaks of another table."""
     for part, kind in _KINDS.items():
         if not isinstance(sidecar.get(part), kind):
             raise BadInput(f"its sidecar has no {part!r}; expected the JSON that scripts/analyze.py wrote beside it")
@@ -175,7 +178,6 @@ def _checked(table: pd.DataFrame, sidecar: dict[str, Any]) -> dict[str, Any]:
         if column in table and set(table[column]) != {subjects[which]["name"]}:
             found = ", ".join(sorted(set(table[column]))[:3])
             raise BadInput(f"its sidecar does not match: {column} is {found}, not {subjects[which]['name']}")
-    return sidecar
 
 
 def _same_networks(result: Result, names: dict[str, tuple[str, Any]]) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
-from tf_vitcnn.verdicts.claim import FIGURE, Result, Verdict
+from tf_vitcnn.verdicts.evidence import Result
+from tf_vitcnn.verdicts.verdict import FIGURE, Verdict
 
 if TYPE_CHECKING:
     from tf_vitcnn.charts import Drawing

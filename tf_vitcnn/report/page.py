@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from tf_vitcnn.verdicts.claim import Check, Result, Verdict
+from tf_vitcnn.verdicts.evidence import Result
+from tf_vitcnn.verdicts.verdict import Check, Verdict
 
 if TYPE_CHECKING:
     from tf_vitcnn.report.model import Figure, Report
@@ -52,7 +53,7 @@ SCRIPT = """
   setTimeout(next, 0);
 })();
 """
-WORDS = {"holds": "✓ holds", "fails": "✗ fails", "untested": "– untested"}
+WORDS = {"holds": "✓ holds", "fails": "✗ fails", "undecided": "≈ undecided", "untested": "– untested"}
 
 
 def page(report: Report, title: str = TITLE) -> str:
@@ -68,9 +69,10 @@ def page(report: Report, title: str = TITLE) -> str:
         '<nav class="small"><a href="#verdicts">Verdicts</a><a href="#figures">Figures</a>'
         '<a href="#missing">Missing figures</a></nav>',
         '<h2 id="verdicts">Verdicts</h2>',
-        '<p class="small">A claim of the paper holds or fails by its number against its threshold, or is untested for '
-        "want of tables. ± is one standard error. Random weights: the same number for the same architectures before "
-        "training, which is what the architecture gives for free.</p>",
+        '<p class="small">A claim of the paper holds or fails by its number against its threshold. The margin is by '
+        "how much; its interval (95 %) says how far other images would move it. Where zero is inside, or no error is "
+        "known, the claim is undecided; it is untested for want of tables that agree. Random weights: the same claim "
+        "on the same architectures before training, which is what the architecture gives for free.</p>",
         verdict_table(report.verdicts),
         '<h2 id="figures">Figures</h2>',
         *(_figure(figure, i, report.verdicts_of(figure)) for i, figure in enumerate(report.figures)),
@@ -94,19 +96,20 @@ def verdict_table(verdicts: Iterable[Verdict]) -> str:
 
 
 def number(check: Check) -> str:
-    """`0.61 ± 0.02 > 0.25`, with what it is a number of."""
-    error = f" ± {check.se:.2g}" if check.se is not None and check.se == check.se else ""
-    bound = f"between {check.threshold:.3g} and {check.high:.3g}"
+    """`0.61 > 0.25 (margin 0.32 to 0.4)`, with what it is a number of."""
+    error = f" (margin {check.low:.2g} to {check.high:.2g})" if check.low == check.low else ""
+    bound = f"between {check.threshold:.3g} and {check.upper:.3g}"
     if check.relation != "in":
         bound = f"{check.relation} {check.threshold:.3g}"
-    sign = "" if check.holds else "not "
-    return f"{check.what + ': ' if check.what else ''}{check.value:.3g}{error} {sign}{bound}"
+    sign = "" if check.margin > 0 else "not "
+    return f"{check.what + ': ' if check.what else ''}{check.value:.3g} {sign}{bound}{error}"
 
 
 def _row(verdict: Verdict) -> str:
     claim = verdict.claim
     measured = "<br>".join(escape(number(check)) for check in verdict.checks) or escape(verdict.note)
-    baseline = "<br>".join(escape(f"{check.value:.3g}") for check in verdict.baseline)
+    random = verdict.baseline
+    baseline = "<br>".join(escape(number(check)) for check in random.checks) + f"<br>{random.word}" if random else ""
     remark = f'<br><span class="small">{escape(claim.remark)}</span>' if claim.remark else ""
     tables = "".join(f"<br><code>{escape(table)}</code>" for table in verdict.tables)
     return (

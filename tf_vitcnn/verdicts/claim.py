@@ -6,110 +6,42 @@ with thresholds. An analysis lists its claims beside its chart:
     @claim("skip-stronger-in-vit", "Fig. 7", "Mean ratio over layers is larger in the ViT than in the ResNet.",
            Need("skip_ratio", VIT), Need("skip_ratio", RESNET))
     def skip_stronger_in_vit(vit: Result, resnet: Result) -> Outcome:
-        spatial = vit.table.query("token == 'mean'").ratio
-        return above(spatial.mean(), resnet.table.ratio.mean())
-
-    class SkipRatio(PerImage):
-        claims = (skip_stronger_in_vit,)
+        return above(mean_ratio(vit), mean_ratio(resnet))
 
 The function gets one Result per Need, in order (a list of them where the Need says `many`), and returns `above`,
-`below` or `between` (each with the threshold, and the standard error where the table has one), a list of these when
-all must hold, or `Untested("why")`. Every combination of tables that fits gets its own verdict. Tables of networks
-with random weights are never tested: the same function on the tables of the same architectures with random weights
-is the baseline, what the architecture gives for free.
+`below` or `between`, a list of these when all must hold, or `Untested("why")`. It is called again on the same tables
+as they would be with other images, which gives every margin its interval: what depends on keys alone is kept by
+`Result.once`. What a table lacks is said by raising `errors.Unanswerable`; any other exception is a bug and is let
+through.
+
+Every combination of tables that fits gets its own verdict; one whose tables do not agree is untested, the difference
+named (verdicts/evidence.py). Tables of networks with random weights are never tested: the same claim on the same
+architectures with random weights, same images, same settings, is the baseline, a verdict of its own.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pandas as pd
 
-from tf_vitcnn.errors import first_line
+from tf_vitcnn.errors import Unanswerable
+from tf_vitcnn.verdicts.cause import differences
 from tf_vitcnn.verdicts.evidence import (
-    CLS_VIT,
-    GAP_VIT,
-    MIXER,
-    RESNET,
-    VIT,
     Need,
     Result,
-    Where,
-    absent,
+    disagreement,
     flat,
-    same_architecture,
-    together,
+    same_architectures,
 )
+from tf_vitcnn.verdicts.interval import Sample, images_of, spread
+from tf_vitcnn.verdicts.verdict import UNKNOWN, Check, Statement, Verdict
 
-__all__ = [
-    "CLS_VIT",
-    "GAP_VIT",
-    "MIXER",
-    "RESNET",
-    "VIT",
-    "Check",
-    "Claim",
-    "Need",
-    "Outcome",
-    "Result",
-    "Untested",
-    "Verdict",
-    "Where",
-    "above",
-    "absent",
-    "below",
-    "between",
-    "claim",
-    "same_architecture",
-    "together",
-]
-
-COLUMNS = ("claim", "place", "verdict", "value", "threshold", "baseline", "subjects", "tables", "note")
-FIGURE = re.compile(r"\b(?:[A-H]\.)?\d+\b")
-
-
-@dataclass(frozen=True)
-class Check:
-    """One number against its threshold."""
-
-    value: float
-    relation: Literal[">", "<", "in"]
-    threshold: float
-    high: float = math.nan  # the upper end of `in`
-    se: float | None = None
-    what: str = ""
-
-    @property
-    def holds(self) -> bool:
-        """Whether the number is on the claim's side of its threshold."""
-        if self.relation == "in":
-            return self.threshold < self.value < self.high
-        return self.value > self.threshold if self.relation == ">" else self.value < self.threshold
-
-    @property
-    def bounds(self) -> float | str:
-        """The threshold; both ends of `in`, e.g. `0.25..0.7`."""
-        return f"{self.threshold:.6g}..{self.high:.6g}" if self.relation == "in" else self.threshold
-
-
-def above(value: float, threshold: float, se: float | None = None, what: str = "") -> Check:
-    """The claim holds if the value is larger; `what` names the number when there are several."""
-    return Check(float(value), ">", float(threshold), se=se, what=what)
-
-
-def below(value: float, threshold: float, se: float | None = None, what: str = "") -> Check:
-    """The claim holds if the value is smaller."""
-    return Check(float(value), "<", float(threshold), se=se, what=what)
-
-
-def between(value: float, low: float, high: float, se: float | None = None, what: str = "") -> Check:
-    """The claim holds if the value lies inside."""
-    return Check(float(value), "in", float(low), float(high), se=se, what=what)
+Z = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -122,24 +54,38 @@ class Untested:
 Outcome = Check | list[Check] | Untested
 
 
+def any_combination(*results: Any) -> bool:
+    """The tables need nothing of each other but what all evidence needs."""
+    return True
+
+
+def subjects_compared(*results: Any) -> Iterator[tuple[Any, Any]]:
+    """Whose difference a claim traces to a cause: the two of each table, or the first of each table and the next."""
+    given = list(flat(results))
+    if len(given[0].sidecar["subjects"]) == 2:
+        yield from ((r.subject, r.other) for r in given)
+    else:
+        yield from ((a.subject, b.subject) for a, b in itertools.pairwise(given))
+
+
 @dataclass(frozen=True)
-class Claim:
+class Claim(Statement):
     """A sentence of the paper, the tables it needs, and the function that measures it."""
 
-    id: str
-    place: str
-    statement: str
-    needs: tuple[Need, ...]
-    measure: Callable[..., Outcome]
-    pair: Callable[..., bool] = together  # which combinations of tables belong together
-    remark: str = ""  # what a reader of the verdict should know, e.g. an exception the paper itself shows
+    needs: tuple[Need, ...] = ()
+    measure: Callable[..., Outcome] = field(kw_only=True)
+    pair: Callable[..., bool] = any_combination  # which combinations of tables are meant at all
+    isolates: str = ""  # the one cause (verdicts/cause.py) in which the subjects compared may differ
+    compared: Callable[..., Iterable[tuple[Any, Any]]] = subjects_compared
+    varies: tuple[str, ...] = ()  # settings, or what tells images apart, in which its tables differ on purpose
+    jumps: bool = False  # the statistic changes in steps: its interval comes from random weightings
 
     def __call__(self, *results: Any) -> Outcome:
         """The measurement itself, on given tables."""
         return self.measure(*results)
 
     def verdicts(self, results: Sequence[Result]) -> list[Verdict]:
-        """One verdict for each combination of tables that fits; a single untested one if none does.
+        """A verdict for each combination of tables that agree, and one that says why for what has no such company.
 
         Tables with a tag are variants of a run: they speak only where the plain tables of the same subjects do not.
         """
@@ -147,96 +93,96 @@ class Claim:
         if not found:
             return [Verdict(self, note=self._missing(results))]
         baselines = list(self._combinations(results, random=True))
-        verdicts = [(self._verdict(chosen, baselines), _tagged(chosen)) for chosen in found]
-        settled = {verdict.subjects for verdict, tagged in verdicts if verdict.checks and not tagged}
-        return [verdict for verdict, tagged in verdicts if not tagged or verdict.subjects not in settled]
+        judged, refused, answered = [], [], set()
+        for chosen in found:
+            if why := self._unfit(chosen):
+                refused.append((_names(chosen[0]), replace(self._blank(chosen), note=why)))
+            else:
+                judged.append((self._verdict(chosen, baselines), _tagged(chosen)))
+                answered.add(_names(chosen[0]))
+        settled = {verdict.subjects for verdict, tagged in judged if verdict.checks and not tagged}
+        shown = [verdict for verdict, tagged in judged if not tagged or verdict.subjects not in settled]
+        lonely = {names: verdict for names, verdict in reversed(refused) if names not in answered}
+        return [*shown, *reversed(lonely.values())]
 
-    def _combinations(self, results: Sequence[Result], random: bool) -> Iterable[tuple]:
+    def _combinations(self, results: Sequence[Result], random: bool) -> Iterator[tuple]:
         for chosen in itertools.product(*(need.find(results, random) for need in self.needs)):
-            if together(*chosen) and self.pair(*chosen):
+            if self.pair(*chosen):
                 yield chosen
 
-    def _verdict(self, chosen: tuple, baselines: Sequence[tuple]) -> Verdict:
-        tables = list(dict.fromkeys(r.path for r in flat(chosen)))
-        subjects = list(dict.fromkeys(s["name"] for r in flat(chosen) for s in r.sidecar["subjects"]))
-        checks, note = self._measured(chosen)
-        verdict = Verdict(self, checks, subjects=tuple(subjects), tables=tuple(tables), note=note)
-        for random in baselines:
-            if checks and _same_architectures(chosen, random):
-                return replace(verdict, baseline=self._measured(random)[0])
-        return verdict
+    def _unfit(self, chosen: tuple) -> str:
+        """Why these tables cannot be compared; empty if they can."""
+        why = disagreement(self.needs, chosen, self.varies)
+        if not why and self.isolates:
+            found = (differences(a, b, self.isolates) for a, b in self.compared(*chosen))
+            why = next((f"not {self.isolates} alone: {different}" for different in found if different), "")
+        return why
 
-    def _measured(self, chosen: tuple) -> tuple[tuple[Check, ...], str]:
+    def _verdict(self, chosen: tuple, baselines: Sequence[tuple]) -> Verdict:
+        """The verdict with its baseline: same architectures, same images, same settings, random weights."""
+        verdict = self._measured(chosen)
+        if not verdict.checks:
+            return verdict
+        refused = ""
+        for random in baselines:
+            if same_architectures(chosen, random):
+                both = (*self.needs, *self.needs)
+                refused = disagreement(both, (*chosen, *random), self.varies) or self._unfit(random)
+                if not refused:
+                    return replace(verdict, baseline=self._measured(random))
+        note = f"no baseline, {refused}" if refused else ""
+        return replace(verdict, note="; ".join(filter(None, (verdict.note, note))))
+
+    def _blank(self, chosen: tuple) -> Verdict:
+        tables = tuple(dict.fromkeys(r.path for r in flat(chosen)))
+        return Verdict(self, subjects=_names(chosen), tables=tables)
+
+    def _measured(self, chosen: tuple) -> Verdict:
+        """The verdict on these tables alone."""
+        blank = self._blank(chosen)
         try:
             outcome = self.measure(*chosen)
-        except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
-            # a foreign table may lack the layers or rows that the statistic speaks of
-            return (), f"cannot be measured on these tables: {first_line(error)}"
+        except Unanswerable as error:
+            return replace(blank, note=str(error))
         if isinstance(outcome, Untested):
-            return (), outcome.reason
-        checks = tuple(outcome) if isinstance(outcome, list) else (outcome,)
-        if not checks or any(math.isnan(c.value) or math.isnan(c.threshold) for c in checks):
-            return (), "the tables have no value for it"
-        return checks, ""
+            return replace(blank, note=outcome.reason)
+        checks = outcome if isinstance(outcome, list) else [outcome]
+        if not checks or any(math.isnan(c.margin) for c in checks):
+            return replace(blank, note="the tables have no value for it")
+        checks = self._with_intervals(chosen, checks)
+        unknown = any(math.isnan(c.low) for c in checks)
+        return replace(blank, checks=tuple(checks), note=UNKNOWN if unknown else "")
+
+    def _with_intervals(self, chosen: tuple, checks: list[Check]) -> list[Check]:
+        given = list(flat(chosen))
+
+        def margins(tables: Sequence[pd.DataFrame]) -> Sequence[float]:
+            new = [replace(r, table=table) for r, table in zip(given, tables, strict=True)]
+            try:
+                outcome = self.measure(*_filled(chosen, iter(new)))
+            except Unanswerable:
+                return [math.nan] * len(checks)
+            again = outcome if isinstance(outcome, list) else [outcome]
+            if len(again) != len(checks) or not all(isinstance(c, Check) for c in again):
+                return [math.nan] * len(checks)
+            return [c.margin for c in again if isinstance(c, Check)]
+
+        samples = [Sample(r.table, r.groups, images_of(r.sidecar)) for r in given]
+        found = spread(samples, margins, jumps=self.jumps)
+        return [
+            _with_interval(c, m, a, b) for c, m, a, b in zip(checks, found.value, found.low, found.high, strict=True)
+        ]
 
     def _missing(self, results: Sequence[Result]) -> str:
-        lacking = list(dict.fromkeys(_describe(need) for need in self.needs if not need.find(results)))
+        lacking = list(dict.fromkeys(need.described() for need in self.needs if not need.find(results)))
         return f"needs {' and '.join(lacking)}" if lacking else "no combination of the tables here fits the claim"
 
 
 def claim(
-    id: str, place: str, statement: str, *needs: Need, pair: Callable[..., bool] = together, remark: str = ""
+    id: str, place: str, statement: str, *needs: Need, remark: str = "", **more: Any
 ) -> Callable[[Callable[..., Outcome]], Claim]:
-    """Turns the function that measures into the Claim."""
-    return lambda measure: Claim(id, place, statement, needs, measure, pair, remark)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a claim came to on one combination of tables."""
-
-    claim: Claim
-    checks: tuple[Check, ...] = ()
-    baseline: tuple[Check, ...] = ()
-    subjects: tuple[str, ...] = ()
-    tables: tuple[str, ...] = ()
-    note: str = ""
-
-    @property
-    def word(self) -> Literal["holds", "fails", "untested"]:
-        """The verdict itself."""
-        if not self.checks:
-            return "untested"
-        return "holds" if all(check.holds for check in self.checks) else "fails"
-
-    @property
-    def deciding(self) -> int:
-        """Which number stands for the verdict: the first that fails, else the first."""
-        return next((i for i, check in enumerate(self.checks) if not check.holds), 0)
-
-    def row(self) -> dict[str, Any]:
-        """Its line of claims.csv."""
-        i = self.deciding
-        return {
-            "claim": self.claim.id,
-            "place": self.claim.place,
-            "verdict": self.word,
-            "value": self.checks[i].value if self.checks else None,
-            "threshold": self.checks[i].bounds if self.checks else None,
-            "baseline": self.baseline[i].value if i < len(self.baseline) else None,
-            "subjects": " ".join(self.subjects),
-            "tables": " ".join(self.tables),
-            "note": self.note,  # why it is untested
-        }
-
-
-def order(place: str) -> tuple[int, str, int]:
-    """Sorting key of `Fig. 3`, `11 left`, `C.5`: the numbered figures, then the appendix' figures, then its text."""
-    found = FIGURE.search(place)
-    if found is None:
-        return (2, place, 0)
-    letter, _, number = found[0].rpartition(".")
-    return (1, letter, int(number)) if letter else (0, "", int(number))
+    """Turns the function that measures into the Claim; `more` are its fields."""
+    return lambda measure: Claim(id, place, statement, remark, needs, measure=measure, **more)
 
 
 def judge(results: Sequence[Result], claims: Iterable[Claim]) -> list[Verdict]:
@@ -244,33 +190,23 @@ def judge(results: Sequence[Result], claims: Iterable[Claim]) -> list[Verdict]:
     return [verdict for claim in claims for verdict in claim.verdicts(results)]
 
 
-def to_csv(verdicts: Iterable[Verdict]) -> str:
-    """The text of claims.csv."""
-    rows = [verdict.row() for verdict in verdicts]
-    # pandas formats no numbers that stand among texts
-    rows = [row | {"threshold": f"{t:.6g}" if isinstance(t := row["threshold"], float) else t} for row in rows]
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+def _with_interval(check: Check, margin: float, low: float, high: float) -> Check:
+    """The check with its margin's interval; an error of its own needs no groups."""
+    if check.own_se:
+        low, high = (margin if math.isnan(end) else end for end in (low, high))
+        low = margin - math.hypot(margin - low, Z * check.own_se)
+        high = margin + math.hypot(high - margin, Z * check.own_se)
+    return replace(check, low=float(low), high=float(high))
+
+
+def _filled(chosen: Any, results: Iterator[Result]) -> Any:
+    """The combination with other results in its places."""
+    return [next(results) if isinstance(c, Result) else _filled(c, results) for c in chosen]
+
+
+def _names(chosen: Any) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(s["name"] for r in flat(chosen) for s in r.sidecar["subjects"]))
 
 
 def _tagged(chosen: tuple) -> bool:
     return any(r.sidecar.get("tag") for r in flat(chosen))
-
-
-def _same_architectures(trained: tuple, random: tuple) -> bool:
-    a, b = ([s for r in flat(side) for s in r.sidecar["subjects"]] for side in (trained, random))
-    return len(a) == len(b) and all(same_architecture(x, y) for x, y in zip(a, b, strict=True))
-
-
-def _describe(need: Need) -> str:
-    def who(where: Where) -> str:
-        said = [_word(name, value) for name, value in where.items() if value is not absent]
-        return " ".join(said) or "any model"
-
-    return f"{need.analysis} of {who(need.subject)}" + (f" against {who(need.against)}" if need.against else "")
-
-
-def _word(name: str, value: Any) -> str:
-    if callable(value):
-        return f"with {name}"
-    return "/".join(map(str, value)) if isinstance(value, tuple) else str(value)

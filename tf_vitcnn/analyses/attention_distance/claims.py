@@ -7,7 +7,10 @@ from typing import Any
 import pandas as pd
 
 from tf_vitcnn.stats.attention import uniform_distance
-from tf_vitcnn.verdicts.claim import VIT, Check, Need, Outcome, Result, Untested, above, below, claim, same_architecture
+from tf_vitcnn.verdicts.cause import same_architecture
+from tf_vitcnn.verdicts.claim import Outcome, Untested, claim
+from tf_vitcnn.verdicts.evidence import VIT, Need, Result
+from tf_vitcnn.verdicts.verdict import Check, above, below
 
 PROBS = "attn/probs"
 
@@ -35,14 +38,13 @@ def _head(result: Result, layer: str, least: bool) -> pd.Series:
     return heads.sort_values("distance_px", ascending=least).iloc[0]  # NaN comes last either way
 
 
-def _shares(result: Result, layers: list[str], least: bool, unit: float) -> list[tuple[float, float | None, str]]:
+def _shares(result: Result, layers: list[str], least: bool, unit: float) -> list[tuple[float, str]]:
     """Of each layer the smallest or largest distance of a head, as share of uniform attention's."""
     found = []
     for layer in layers:
         head = _head(result, layer, least)
-        se = head.get("distance_px_se")
         what = f"{layer}, {'nearest' if least else 'farthest'} head, share of uniform attention's distance"
-        found.append((head.distance_px / unit, None if se is None or pd.isna(se) else se / unit, what))
+        found.append((head.distance_px / unit, what))
     return found
 
 
@@ -66,8 +68,8 @@ def low_layers_local_and_global(vit: Result) -> Outcome:
     layers, unit = ends(vit), uniform(vit)
     if layers is None or unit is None:
         return _untested(vit) or []
-    near: list[Check] = [below(v, 0.25, se, what) for v, se, what in _shares(vit, layers[0], True, unit)]
-    return near + [above(v, 0.75, se, what) for v, se, what in _shares(vit, layers[0], False, unit)]
+    near: list[Check] = [below(v, 0.25, what) for v, what in _shares(vit, layers[0], True, unit)]
+    return near + [above(v, 0.75, what) for v, what in _shares(vit, layers[0], False, unit)]
 
 
 @claim(
@@ -81,7 +83,7 @@ def high_layers_global(vit: Result) -> Outcome:
     layers, unit = ends(vit), uniform(vit)
     if layers is None or unit is None:
         return _untested(vit) or []
-    return [above(v, 0.75, se, what) for v, se, what in _shares(vit, layers[1], True, unit)]
+    return [above(v, 0.75, what) for v, what in _shares(vit, layers[1], True, unit)]
 
 
 def _more_and_less(less: Result, more: Result) -> bool:
@@ -111,8 +113,7 @@ def less_data_less_local(less: Result, more: Result) -> Outcome:
         if layers is None:
             return Untested("the table lacks the lowest attention layers")
         nearest.append(min((_head(result, layer, least=True) for layer in layers[0]), key=lambda row: row.distance_px))
-    se = nearest[0].get("distance_px_se")
-    return above(nearest[0].distance_px, nearest[1].distance_px, None if pd.isna(se) else se, "nearest head, pixels")
+    return above(nearest[0].distance_px, nearest[1].distance_px, "nearest head, pixels")
 
 
 CLAIMS = (low_layers_local_and_global, high_layers_global, less_data_less_local)

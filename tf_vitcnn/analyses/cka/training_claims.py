@@ -6,19 +6,10 @@ import numpy as np
 
 from tf_vitcnn import taps
 from tf_vitcnn.analyses.cka.claims import SQUARE, symmetric, thirds
-from tf_vitcnn.verdicts.claim import (
-    VIT,
-    Need,
-    Outcome,
-    Result,
-    Untested,
-    above,
-    absent,
-    below,
-    between,
-    claim,
-    same_architecture,
-)
+from tf_vitcnn.verdicts.cause import same_architecture
+from tf_vitcnn.verdicts.claim import Outcome, Untested, claim
+from tf_vitcnn.verdicts.evidence import VIT, Need, Result, absent
+from tf_vitcnn.verdicts.verdict import above, below, between
 
 ALL_TOKENS = {"tokens": ("all", None)}
 PRETRAINED_ALIKE = ("imagenet", "cifar", "oxford", "caltech", "food101", "stl10", "sun397", "places", "dtd", "jft")

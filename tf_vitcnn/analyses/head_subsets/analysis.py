@@ -25,7 +25,9 @@ from tf_vitcnn.analyses.layout import pitch, post_residual
 from tf_vitcnn.charts import Drawing, marks, theme
 from tf_vitcnn.stats.resample import jackknife
 from tf_vitcnn.tables.schema import Schema
-from tf_vitcnn.verdicts.claim import RESNET, VIT, Claim, Need, Outcome, Result, Untested, below, claim
+from tf_vitcnn.verdicts.claim import Claim, Outcome, Untested, claim
+from tf_vitcnn.verdicts.evidence import RESNET, VIT, Need, Result
+from tf_vitcnn.verdicts.verdict import below
 
 if TYPE_CHECKING:
     from tf_vitcnn.subject import Subject

@@ -20,7 +20,9 @@ from tf_vitcnn.analyses.layout import Grid, block_ends, grid_of
 from tf_vitcnn.charts import Drawing, marks
 from tf_vitcnn.stats.resample import jackknife
 from tf_vitcnn.tables.schema import Schema
-from tf_vitcnn.verdicts.claim import CLS_VIT, GAP_VIT, RESNET, VIT, Need, Outcome, Result, Untested, above, below, claim
+from tf_vitcnn.verdicts.claim import Outcome, Untested, claim
+from tf_vitcnn.verdicts.evidence import CLS_VIT, GAP_VIT, RESNET, VIT, Need, Result
+from tf_vitcnn.verdicts.verdict import above, below
 
 if TYPE_CHECKING:
     import altair

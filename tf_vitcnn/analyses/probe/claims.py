@@ -5,22 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from tf_vitcnn import taps
-from tf_vitcnn.stats.interval import Z
-from tf_vitcnn.verdicts.claim import (
-    CLS_VIT,
-    GAP_VIT,
-    RESNET,
-    VIT,
-    Need,
-    Outcome,
-    Result,
-    Untested,
-    above,
-    below,
-    claim,
-    same_architecture,
-)
-from tf_vitcnn.verdicts.evidence import grid
+from tf_vitcnn.analyses.receptive_field.claims import _grid as grid
+from tf_vitcnn.errors import Unanswerable
+from tf_vitcnn.verdicts.cause import same_architecture
+from tf_vitcnn.verdicts.claim import Outcome, Untested, claim
+from tf_vitcnn.verdicts.evidence import CLS_VIT, GAP_VIT, RESNET, VIT, Need, Result
+from tf_vitcnn.verdicts.verdict import above, below
+
+# which readouts there are, and what concerns ResNets alone
+FREE = ("tokens", "readouts", "patching", "keep_weights")
 
 
 def alike(*results: Result) -> bool:
@@ -35,13 +28,12 @@ def layer_at(result: Result, share: float) -> str:
     return str(layers.iloc[int(np.argmin(np.abs(done - share)))])
 
 
-def accuracy(result: Result, layer: str, readout: str) -> tuple[float, float]:
-    """Accuracy and its standard error (from the 95 % interval)."""
+def accuracy(result: Result, layer: str, readout: str) -> float:
+    """Accuracy of a layer's readout."""
     row = result.table.query("layer == @layer and readout == @readout")
     if row.empty:
-        raise LookupError(f"{result.path or 'a probe table'} has no readout {readout}")
-    values = row.iloc[0]
-    return float(values.accuracy), float(values.accuracy_hi - values.accuracy_lo) / (2 * Z)
+        raise Unanswerable(f"{result.path or 'a probe table'} has no readout {readout}")
+    return float(row.accuracy.iloc[0])
 
 
 def native(result: Result) -> str:
@@ -49,35 +41,25 @@ def native(result: Result) -> str:
     return "cls" if (result.table.readout == "cls").any() and result.subject.get("pool") != "gap" else "gap"
 
 
-def ratio(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
-    """The quotient with its standard error, errors taken as independent."""
-    value = a[0] / b[0]
-    return value, float(np.hypot(a[1], value * b[1]) / b[0])
-
-
-def _spread(a: tuple[float, float], b: tuple[float, float]) -> float:
-    return float(np.hypot(a[1], b[1]))
-
-
 @claim(
     "cls-model-tokens-poor",
     "Fig. 11 left",
     "At the last layer the class-token ViT's mean_token accuracy is below the pooled ViT's.",
-    Need("probe", CLS_VIT),
-    Need("probe", GAP_VIT),
+    Need("probe", CLS_VIT, free=FREE),
+    Need("probe", GAP_VIT, free=FREE),
     pair=alike,
 )
 def cls_model_tokens_poor(cls: Result, gap: Result) -> Outcome:
     """Accuracy of single tokens at the last layer."""
     poor, good = (accuracy(r, layer_at(r, 1), "mean_token") for r in (cls, gap))
-    return below(poor[0], good[0], se=_spread(poor, good))
+    return below(poor, good)
 
 
 @claim(
     "resnet-locations-good-late",
     "Fig. 11 left",
     "At the last layer the ResNet's mean_token is at least 0.8 of its gap, and below 0.6 at a quarter of depth.",
-    Need("probe", RESNET),
+    Need("probe", RESNET, free=FREE),
 )
 def resnet_locations_good_late(resnet: Result) -> Outcome:
     """Share of the pooled accuracy that single locations reach, late and early."""
@@ -86,10 +68,10 @@ def resnet_locations_good_late(resnet: Result) -> Outcome:
         # every layer is pooled to the last grid
         return Untested("the ResNet's last grid has one location, which is the mean as well")
     late, early = (
-        ratio(accuracy(resnet, layer, "mean_token"), accuracy(resnet, layer, "gap"))
+        accuracy(resnet, layer, "mean_token") / accuracy(resnet, layer, "gap")
         for layer in (layer_at(resnet, 1), layer_at(resnet, 0.25))
     )
-    return [above(late[0], 0.8, late[1], "last layer"), below(early[0], 0.6, early[1], "quarter of depth")]
+    return [above(late, 0.8, "last layer"), below(early, 0.6, "quarter of depth")]
 
 
 @claim(
@@ -97,15 +79,15 @@ def resnet_locations_good_late(resnet: Result) -> Outcome:
     "Fig. 11 right",
     "In the pooled ViT the single token token000 reaches at least 0.9 of gap at the last layer and less than 0.8 of it "
     "at half depth.",
-    Need("probe", GAP_VIT),
+    Need("probe", GAP_VIT, free=FREE),
 )
 def gap_tokens_alike(vit: Result) -> Outcome:
     """Share of the pooled accuracy that the first token reaches, late and midway."""
     late, middle = (
-        ratio(accuracy(vit, layer, "token000"), accuracy(vit, layer, "gap"))
+        accuracy(vit, layer, "token000") / accuracy(vit, layer, "gap")
         for layer in (layer_at(vit, 1), layer_at(vit, 0.5))
     )
-    return [above(late[0], 0.9, late[1], "last layer"), below(middle[0], 0.8, middle[1], "half depth")]
+    return [above(late, 0.9, "last layer"), below(middle, 0.8, "half depth")]
 
 
 def _same_model(paper: Result, none: Result) -> bool:
@@ -116,8 +98,8 @@ def _same_model(paper: Result, none: Result) -> bool:
     "patching-hardly-matters",
     "App. A",
     "With and without patching the ResNet's accuracies differ by less than 0.05 at every layer.",
-    Need("probe", RESNET, parameters={"patching": "paper"}),
-    Need("probe", RESNET, parameters={"patching": "none"}),
+    Need("probe", RESNET, parameters={"patching": "paper"}, free=FREE),
+    Need("probe", RESNET, parameters={"patching": "none"}, free=FREE),
     pair=_same_model,
 )
 def patching_hardly_matters(paper: Result, none: Result) -> Outcome:
@@ -141,14 +123,14 @@ def _more_data(more: Result, less: Result) -> bool:
     "more-data-better-middle",
     "Fig. 13 left",
     "At half depth, the model trained on more data is more accurate.",
-    Need("probe", VIT),
-    Need("probe", VIT),
+    Need("probe", VIT, free=FREE),
+    Need("probe", VIT, free=FREE),
     pair=_more_data,
 )
 def more_data_better_middle(more: Result, less: Result) -> Outcome:
     """Accuracy at half depth."""
     a, b = (accuracy(r, layer_at(r, 0.5), native(r)) for r in (more, less))
-    return above(a[0], b[0], se=_spread(a, b))
+    return above(a, b)
 
 
 def _as_good(vit: Result, resnet: Result) -> bool:
@@ -156,7 +138,7 @@ def _as_good(vit: Result, resnet: Result) -> bool:
         return False
     if vit.subject.get("random"):
         return True  # the baseline of a pair that is chosen by its trained models
-    final = [accuracy(r, layer_at(r, 1), native(r))[0] for r in (vit, resnet)]
+    final = [accuracy(r, layer_at(r, 1), native(r)) for r in (vit, resnet)]
     return abs(final[0] - final[1]) <= 0.05
 
 
@@ -164,14 +146,14 @@ def _as_good(vit: Result, resnet: Result) -> bool:
     "bigger-vit-better-middle",
     "Fig. 13 right",
     "At half depth the ViT is more accurate than the ResNet whose final accuracy is within 0.05 of its own.",
-    Need("probe", VIT),
-    Need("probe", RESNET),
+    Need("probe", VIT, free=FREE),
+    Need("probe", RESNET, free=FREE),
     pair=_as_good,
 )
 def bigger_vit_better_middle(vit: Result, resnet: Result) -> Outcome:
     """Accuracy at half depth."""
     a, b = (accuracy(r, layer_at(r, 0.5), native(r)) for r in (vit, resnet))
-    return above(a[0], b[0], se=_spread(a, b))
+    return above(a, b)
 
 
 CLAIMS = (

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from tf_vitcnn import taps
-from tf_vitcnn.verdicts.claim import RESNET, VIT, Need, Outcome, Result, Untested, above, below, claim, flat
-from tf_vitcnn.verdicts.evidence import grid
+from tf_vitcnn.verdicts.claim import Outcome, Untested, claim
+from tf_vitcnn.verdicts.evidence import RESNET, VIT, Need, Result, flat
+from tf_vitcnn.verdicts.verdict import above, below
 
 POST = ("resid/mid", "resid/post")
 
@@ -25,8 +26,16 @@ def map_of(table: pd.DataFrame, layer: str) -> np.ndarray:
 
 def centre(layer: str, subject: dict) -> tuple[float, float]:
     """The middle of the tap's own position, in pixels."""
-    y, x = ((n // 2 + 0.5) * side / n for n, side in zip(grid(layer, subject), subject["image_size"], strict=True))
+    y, x = ((n // 2 + 0.5) * side / n for n, side in zip(_grid(layer, subject), subject["image_size"], strict=True))
     return y, x
+
+
+def _grid(layer: str, subject: dict) -> tuple[int, int]:
+    height, width = subject["image_size"]
+    stage = taps.stage_of(layer)
+    if stage is not None:
+        return -(-height // 2 ** (stage + 1)), -(-width // 2 ** (stage + 1))
+    return height // subject["patch_size"], width // subject["patch_size"]
 
 
 def _edges(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:

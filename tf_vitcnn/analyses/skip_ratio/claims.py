@@ -8,7 +8,9 @@ import altair as alt
 import pandas as pd
 
 from tf_vitcnn.charts import Drawing, marks, theme
-from tf_vitcnn.verdicts.claim import CLS_VIT, RESNET, VIT, Need, Result, above, claim
+from tf_vitcnn.verdicts.claim import claim
+from tf_vitcnn.verdicts.evidence import CLS_VIT, RESNET, VIT, Need, Result
+from tf_vitcnn.verdicts.verdict import above
 
 
 @claim(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tf_vitcnn.verdicts.claim import VIT, Need, Outcome, Result, Untested, above, claim
+from tf_vitcnn.verdicts.claim import Outcome, Untested, claim
+from tf_vitcnn.verdicts.evidence import VIT, Need, Result
+from tf_vitcnn.verdicts.verdict import above
 
 PLACE = "Darcet et al., 2024"
 SHARE = 0.01  # a few of the 256 tokens of an image
