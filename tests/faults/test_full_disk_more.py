@@ -69,7 +69,7 @@ def session():
 
 def test_totals(tmp_path, monkeypatch):
     monkeypatch.setattr("tf_vitcnn.engine.resume.EVERY", 0.0)
-    with quota(500), session() as bound, pytest.raises(BadInput, match="checkpoint cannot be written: File too large"):
+    with quota(500), session() as bound, pytest.raises(BadInput, match=r"x\.npz: cannot be written: File too large"):
         tables(bound, tmp_path / "x.npz")
     assert names(tmp_path) == []
 

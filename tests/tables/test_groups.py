@@ -10,8 +10,9 @@ import pytest
 from tests import synthetic
 from tf_vitcnn.analyses import find, read_table
 from tf_vitcnn.errors import BadInput
+from tf_vitcnn.tables.files import discard_parts
 from tf_vitcnn.tables.groups import GROUPS, Groups, joined, to_bytes, with_groups
-from tf_vitcnn.tables.write import discard_parts, write_table
+from tf_vitcnn.tables.write import table_files, write_table
 
 FEW = synthetic.subject("vit_b32", blocks=1)
 SIDECAR = synthetic.sidecar("cka", FEW)
@@ -70,8 +71,8 @@ def test_a_new_table_without_groups_leaves_none(tmp_path):
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
-    (tmp_path / ".a.groups.npz.123456.part").write_bytes(b"half")
-    discard_parts(tmp_path / "a")
+    (tmp_path / ".a.groups.9999999.part.npz").write_bytes(b"half")
+    discard_parts(*table_files(tmp_path / "a"))
     assert not list(tmp_path.iterdir())
 
 

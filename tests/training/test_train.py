@@ -10,6 +10,7 @@ import tf_vitcnn
 from tf_vitcnn import errors
 from tf_vitcnn.data.images import Preprocessing
 from tf_vitcnn.data.sources import open_source
+from tf_vitcnn.tables.state import HEADER
 from tf_vitcnn.training import augment, card, fit, journal, log, resume
 from tf_vitcnn.training.examples import Examples, Order, labels_of, subset
 from tf_vitcnn.training.recipe import Recipe
@@ -180,7 +181,7 @@ def test_a_loss_that_is_not_finite_names_its_step_and_keeps_the_last_good_state(
     with pytest.raises(errors.BadInput, match=r"not finite at step \d+ of 12; the state of step \d+ is kept"):
         fit.train(wild, tmp_path, "wild", EAGER)
     with np.load(tmp_path / "wild.state.npz") as state:
-        assert all(np.isfinite(state[name]).all() for name in state.files if name != "meta")
+        assert all(np.isfinite(state[name]).all() for name in state.files if name != HEADER)
     assert not (tmp_path / "wild.keras").exists()
 
 

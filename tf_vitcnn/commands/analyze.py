@@ -15,9 +15,10 @@ from tf_vitcnn.analyses.base import Analysis
 from tf_vitcnn.commands.edge import parse
 from tf_vitcnn.devices.start import start_tensorflow
 from tf_vitcnn.errors import BadInput
+from tf_vitcnn.tables.files import discard_parts
 from tf_vitcnn.tables.read import differences, read_sidecar
 from tf_vitcnn.tables.schema import Sidecar
-from tf_vitcnn.tables.write import discard_parts, write_table
+from tf_vitcnn.tables.write import table_files, write_table
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -147,8 +148,9 @@ def _analyze(chosen: tuple[Analysis, ...], flags: Any) -> int:
             with contextlib.ExitStack() as locks:
                 for path in (paths[i] for i in missing if session.chief):
                     locks.enter_context(Lock(f"{path}.lock"))
-                    discard_parts(path)
+                    discard_parts(*table_files(path))
                 locks.enter_context(Lock(f"{waiting}.lock" if session.chief else None))
+                discard_parts(*([waiting] if session.chief else []))
                 tables(session, waiting, write)
     for path in paths:
         print(f"{path}.csv")

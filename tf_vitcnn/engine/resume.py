@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import io
 import json
@@ -19,6 +18,7 @@ from etils import epath
 from tf_vitcnn.errors import UNREADABLE, BadInput
 from tf_vitcnn.tables.read import differences
 from tf_vitcnn.tables.schema import Sidecar
+from tf_vitcnn.tables.state import save
 
 FORMAT = 2  # 1: a Gram analysis' totals without its name
 EVERY = float(os.environ.get("TF_VITCNN_CHECKPOINT_SECONDS", "20"))  # a kill costs no more than this and one step
@@ -80,20 +80,9 @@ class Checkpoint:
         begun = time.monotonic()
         place = {"stage": state.stage, "step": state.step, "micro": state.micro, "replicas": state.replicas}
         header = {"format": FORMAT, "identity": self.identity, **place}
-        arrays: dict[str, Any] = {"header": np.array(json.dumps(header))}
-        arrays |= {f"totals:{k}": v for k, v in state.totals.items()}
+        arrays = {f"totals:{k}": v for k, v in state.totals.items()}
         arrays |= {f"constants:{k}": v for k, v in state.constants.items()}
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
-        part = self.path.parent / f"{self.path.name}.part"
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(buffer.getvalue())
-            part.replace(self.path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise BadInput(f"{self.path}: the run's checkpoint cannot be written: {error.strerror}") from error
+        save(self.path, header, arrays)
         self.last = time.monotonic()
         # gigabytes of a probe's features: writing takes at most a twentieth of the run
         self.pause = EVERY and max(EVERY, 20 * (self.last - begun))

@@ -96,8 +96,7 @@ def draw(results: Sequence[Result]) -> tuple[list[Figure], list[tuple[str, Drawi
 
 def write_report(report: Report, target: Path, root: Path, title: str = TITLE) -> None:
     """The page, and beside the tables its verdicts: both whole or not at all."""
-    for path in (target, root / CLAIMS):
-        discard_parts(path)
+    discard_parts(target, root / CLAIMS)
     write_text(root / CLAIMS, to_csv(report.verdicts))
     write_text(target, page(report, title))
 

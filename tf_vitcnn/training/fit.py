@@ -16,7 +16,7 @@ from tf_vitcnn.devices.start import start_tensorflow
 from tf_vitcnn.engine.resume import Lock
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.tables.files import discard_parts, replacing
-from tf_vitcnn.tables.write import discard_parts as discard_table_parts
+from tf_vitcnn.tables.write import table_files
 from tf_vitcnn.training import card, log, resume
 from tf_vitcnn.training.machine import Machine
 from tf_vitcnn.training.recipe import Recipe
@@ -63,9 +63,7 @@ class Place:
 
     def tidy(self) -> None:
         """Removes what a killed process was writing."""
-        for path in (self.model, self.card, self.state):
-            discard_parts(path)
-        discard_table_parts(self.log)
+        discard_parts(self.model, self.card, self.state, *table_files(self.log))
 
 
 def train(recipe: Recipe, out: Path | str, name: str | None = None, machine: Machine | None = None) -> Path:
