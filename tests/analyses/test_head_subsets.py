@@ -52,7 +52,7 @@ def test_taps_choose_the_layers_of_the_other_network():
         taps=["stage2/*/branch/out"],
     )
     assert set(again.layer_y) == {"stage2/unit00/branch/out"}
-    assert again.cka_se.isna().all()  # a single minibatch
+    assert (again.cka_se > 0).all()  # a single minibatch says it too
 
 
 @pytest.mark.parametrize(

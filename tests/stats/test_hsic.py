@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.stats.test_shares import of_images
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.stats import MinibatchCKA, host_gram, hsic
 
@@ -76,6 +77,32 @@ def test_minibatches_give_the_ratio_of_averages():
     metric.reset_state()
     metric.update_state(batches[0])
     np.testing.assert_allclose(metric.result(), reference(batches[:1]), atol=1e-5)
+
+
+def test_errors_of_minibatches_equal_the_influences_of_groups_of_examples():
+    sides = [[layers(n, 6, 3, seed), layers(n, 5, 3, seed + 50, count=2)] for seed, n in enumerate((25, 25, 25))]
+    for two in (False, True):
+        metric = MinibatchCKA()
+        for xs, ys in sides:
+            metric.update_state(xs, ys) if two else metric.update_state(xs)
+        value, error = metric.result(errors=True)
+        np.testing.assert_array_equal(value, metric.result())
+        expected = np.array(
+            [[_error([(xs[i], (ys if two else xs)[j]) for xs, ys in sides]) for j in range(2)] for i in range(3)]
+        )
+        np.testing.assert_allclose(error[:, :2], expected, rtol=1e-3, atol=1e-6)
+
+
+def _error(pairs):
+    """sqrt(sum m_g² / (20 * 19)) of a pair of layers in several minibatches, example by example."""
+    q = [
+        np.concatenate([of_images(*p) for p in each])
+        for each in (pairs, [(x, x) for x, _ in pairs], [(y, y) for _, y in pairs])
+    ]
+    h = [np.mean([hsic1(*p) for p in each]) for each in (pairs, [(x, x) for x, _ in pairs], [(y, y) for _, y in pairs])]
+    influence = 2 * h[0] / np.sqrt(h[1] * h[2]) * (q[0] / h[0] - q[1] / h[1] / 2 - q[2] / h[2] / 2)
+    m = np.array([influence[np.arange(len(influence)) % 20 == g].mean() for g in range(20)])
+    return np.sqrt(np.sum((m - m.mean()) ** 2) / (20 * 19))
 
 
 def test_constant_layers_have_none_and_duplicates_are_one():

@@ -59,6 +59,33 @@ def test_cka_of_a_model_equals_numpy_on_its_whole_activations(vit, plain):
     assert plain.cka_se.notna().all()
 
 
+def test_errors_are_of_images_whatever_the_draw(vit):
+    """Two draws: an image's group is its place in the first one, in both."""
+    from tests.stats.test_shares import of_images
+    from tf_vitcnn.data.sources import draw, open_source
+
+    names = ["block00/resid/post", "block03/resid/post"]
+    table = tf_vitcnn.run("cka", vit, "digits:test", taps=names, images=50, batch=25, repeats=2, seed=3)
+    source = open_source("digits:test")
+    order = draw(source, None, 3)
+    q, group = [], []
+    for repeat in range(2):
+        indices = draw(source, 50, 3 + repeat)
+        images = vit.preprocess(np.stack([source.load(tf.constant(i))[0].numpy() for i in indices]))
+        x, y = (value.numpy().reshape(50, -1) for value in vit.expose(names)(images).values())
+        for part in (slice(0, 25), slice(25, 50)):
+            q.append([of_images(a[part], b[part]) for a, b in ((x, y), (x, x), (y, y))])
+            group += [int(np.flatnonzero(order == i)[0]) % 20 for i in indices[part]]
+    q, group = np.concatenate(q, axis=1), np.array(group)
+    h = q.mean(axis=1) * 24 / 23
+    influence = 2 * h[0] / np.sqrt(h[1] * h[2]) * (q[0] / h[0] - q[1] / h[1] / 2 - q[2] / h[2] / 2)
+    means = np.array([influence[group == g].mean() for g in range(20)])
+    row = table.index[(table.depth_x < table.depth_y)][0]
+    np.testing.assert_allclose(table.attrs["groups"]["cka"][:, row], -means / 19, rtol=2e-3, atol=1e-6)
+    assert table.cka_se[row] == pytest.approx(np.sqrt(np.sum((means - means.mean()) ** 2) / (20 * 19)), rel=1e-3)
+    assert table.cka_se[table.depth_x == table.depth_y].max() < 1e-6  # a layer is like itself on any images
+
+
 @pytest.mark.parametrize(
     "other",
     [{"memory": 1.4}, {"memory": 3.0}, {"jit": True}],
@@ -97,6 +124,7 @@ def test_same_table_on_replicas(plain, replicas):
         "cka", "vit_ti16@random", "digits:test", taps=["block0[01]/*"], strategy=strategy, image_size=32, **CKA
     )
     np.testing.assert_allclose(again.cka, plain.cka, atol=1e-5)
+    np.testing.assert_allclose(again.attrs["groups"]["cka"], plain.attrs["groups"]["cka"], atol=1e-5)
     np.testing.assert_allclose(again.cka_se, plain.cka_se, atol=1e-5)
 
 
@@ -144,6 +172,7 @@ def call(out, *more, **kwargs):
     return subprocess.run(words, env=env, capture_output=True, text=True, check=False, timeout=300)
 
 
+FILES = ["vit_ti16.csv", "vit_ti16.groups.npz", "vit_ti16.json"]
 CLI = ("--images", "40", "--batch", "20", "--repeats", "1", "--taps", "block0[01]/*")
 
 
@@ -157,7 +186,7 @@ def test_command_line_writes_keeps_and_refuses(tmp_path):
     assert sidecar["parameters"]["images"] == 40
     table = tf_vitcnn.read_table(csv)
     pd.testing.assert_frame_equal(table, pd.read_csv(csv), check_dtype=False, check_exact=False)
-    assert sorted(p.name for p in csv.parent.iterdir()) == ["vit_ti16.csv", "vit_ti16.json"]
+    assert sorted(p.name for p in csv.parent.iterdir()) == FILES
 
     other = call(tmp_path, *CLI, "--seed", "1")
     assert other.returncode == 2
@@ -223,6 +252,7 @@ def test_two_worker_processes_give_the_table_of_one(tmp_path, plain):
     again = tf_vitcnn.read_table(tmp_path / "cka" / "vit_ti16.csv")
     np.testing.assert_allclose(again.cka, plain.cka, atol=2e-5)  # six printed digits
     np.testing.assert_allclose(again.cka_se, plain.cka_se, atol=2e-5)
+    np.testing.assert_allclose(again.attrs["groups"]["cka"], plain.attrs["groups"]["cka"], atol=2e-5)
 
 
 @pytest.mark.slow
@@ -232,7 +262,7 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_bytes(tmp_path):
     begun = time.monotonic()
     assert call(tmp_path / "whole", *more, env=env).returncode == 0
     took = time.monotonic() - begun
-    whole = (tmp_path / "whole/cka/vit_ti16.csv").read_bytes()
+    whole = [(tmp_path / "whole/cka" / f"vit_ti16.{ending}").read_bytes() for ending in ("csv", "groups.npz")]
     rng = np.random.default_rng(0)
     for attempt in range(10):
         out = tmp_path / f"killed{attempt}"
@@ -242,8 +272,9 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_bytes(tmp_path):
         victim.send_signal(signal.SIGKILL)
         victim.wait()
         assert call(out, *more, env=env).returncode == 0
-        assert (out / "cka/vit_ti16.csv").read_bytes() == whole
-        assert sorted(p.name for p in (out / "cka").iterdir()) == ["vit_ti16.csv", "vit_ti16.json"]
+        again = [(out / "cka" / f"vit_ti16.{ending}").read_bytes() for ending in ("csv", "groups.npz")]
+        assert again == whole
+        assert sorted(p.name for p in (out / "cka").iterdir()) == FILES
 
 
 def test_grams_of_a_tap_equal_numpy_on_its_centred_features(vit):

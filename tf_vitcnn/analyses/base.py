@@ -40,18 +40,23 @@ class Batch(NamedTuple):
     label: Any  # [b] int32, -1 where there is none
     weight: Any  # [b] float32, 0 for the padding of the last micro-batch
     position: Any  # [b] int32, place in the drawn order
-    role: Any  # [b] int32, what the stage's `pick` says (0 unless it says more)
+    role: Any  # [b] int32, what the stage's `pick` says (0 unless it says more); the image's group in a minibatch
 
 
 def by_group(values: Any, batch: Batch) -> Any:
-    """Weighted sums of per-image values, [b, ...] -> [GROUPS, ...]; padding counts as zero."""
+    """Weighted sums of per-image values, [b, ...] -> [GROUPS, ...], by the images' places; padding counts as zero."""
+    return grouped(values, batch.weight, batch.position % GROUPS)
+
+
+def grouped(values: Any, weight: Any, group: Any) -> Any:
+    """Weighted sums of values [b, ...] over each group's images, [GROUPS, ...]; what weighs nothing is dropped."""
     import tensorflow as tf
 
     values = tf.convert_to_tensor(values)
-    weight = tf.reshape(batch.weight, [-1] + [1] * (values.shape.rank - 1))
+    weight = tf.reshape(weight, [-1] + [1] * (values.shape.rank - 1))
     # where, not times: 0 * NaN is NaN, and padded rows may hold anything
     values = tf.where(weight > 0, values * weight, tf.zeros_like(values))
-    return tf.math.unsorted_segment_sum(values, batch.position % GROUPS, GROUPS)
+    return tf.math.unsorted_segment_sum(values, group, GROUPS)
 
 
 class Picked(NamedTuple):
@@ -191,10 +196,14 @@ class Extra(NamedTuple):
 
 @dataclass(frozen=True)
 class PerMinibatch(Analysis):
-    """HSIC between representations, from the Gram matrices of whole minibatches."""
+    """HSIC between representations, from the Gram matrices of whole minibatches.
+
+    Totals are the HSIC sums of each draw [draws, ...], by the names of `products`, `count` [draws] of minibatches, and
+    under `groups/` the same products' shares of each group of images (stats/shares.py), with `groups/images` [GROUPS].
+    """
 
     def draws(self) -> int:
-        """How many times the images are drawn anew; each draw is a group of the sums."""
+        """How many times the images are drawn anew; each draw has sums of its own."""
         return 1
 
     def product_type(self) -> str:
@@ -206,7 +215,7 @@ class PerMinibatch(Analysis):
         return ("u",)
 
     def extra(self, run: Run) -> Mapping[str, Extra]:
-        """Per-image values wanted beside the Grams, as `extra/NAME` [GROUPS, ...] and `extra/images` [GROUPS]."""
+        """Per-image values wanted beside the Grams, as `groups/NAME` [GROUPS, ...]."""
         return {}
 
     def views(self, run: Run) -> tuple[Sequence[View], Sequence[View]]:

@@ -23,6 +23,7 @@ from tf_vitcnn.engine.progress import ProgressBar
 from tf_vitcnn.engine.resume import Checkpoint, Progressed, merged
 from tf_vitcnn.engine.session import Session
 from tf_vitcnn.errors import BadInput
+from tf_vitcnn.tables.groups import GROUPS
 from tf_vitcnn.tables.schema import Sidecar
 from tf_vitcnn.walk.feed import feed, micro_batches, minibatch_chunks
 from tf_vitcnn.walk.gram_sums import GramSums
@@ -204,18 +205,22 @@ class Loops:
         if whole < bound.images:
             left = bound.images - whole
             self.session.note(f"{left} of {bound.images} images left out: no whole minibatch of {bound.batch}")
-        drawn = [self._draw("data", bound.images, bound.seed + r)[:whole] for r in range(draws)]
-        return Picked(np.concatenate(drawn), np.zeros(whole * draws, np.int32))
+        drawn = np.stack([self._draw("data", bound.images, bound.seed + r) for r in range(draws)])
+        # an image's group is its own in all draws: its place in the first one, as for analyses per image, or where it
+        # would come after that
+        group = np.argsort(draw(self.session.sources["data"], None, bound.seed)) % GROUPS
+        group[drawn[0]] = np.arange(bound.images) % GROUPS
+        indices = drawn[:, :whole].reshape(-1)
+        return Picked(indices, group[indices])
 
     def _places(self, active: Sequence[GramSums], numbers: np.ndarray, each: int) -> tuple[list[Any], list[Any]]:
-        """For each analysis the group of the replicas' minibatches, by draw if there are several, and its weight."""
-        groups, present = [], []
+        """For each analysis the draw of the replicas' minibatches, and their weight."""
+        of_draw, present = [], []
         for sums in active:
             draws = sums.analysis.draws()
-            group = (numbers // each if draws > 1 else numbers) % sums.groups
-            groups.append(self._spread(group.astype(np.int32)))
+            of_draw.append(self._spread((numbers // each % draws).astype(np.int32)))
             present.append(self._spread((numbers < each * draws).astype(np.float32)))
-        return groups, present
+        return of_draw, present
 
     def _spread(self, values: np.ndarray) -> Any:
         mine = values[self.replicas.first : self.replicas.first + self.replicas.local]

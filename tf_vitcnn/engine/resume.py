@@ -20,7 +20,7 @@ from tf_vitcnn.tables.read import differences
 from tf_vitcnn.tables.schema import Sidecar
 from tf_vitcnn.tables.state import save
 
-FORMAT = 2  # 1: a Gram analysis' totals without its name
+FORMAT = 3  # 2: a Gram analysis' totals by groups of minibatches, not of images
 EVERY = float(os.environ.get("TF_VITCNN_CHECKPOINT_SECONDS", "20"))  # a kill costs no more than this and one step
 
 

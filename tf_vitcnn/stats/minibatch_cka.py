@@ -11,8 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.stats import folded, host_gram, hsic
+from tf_vitcnn.stats import folded, host_gram, hsic, shares
 from tf_vitcnn.stats.folded import TOGETHER
+from tf_vitcnn.stats.resample import standard_error
+from tf_vitcnn.tables.groups import GROUPS
 
 
 class MinibatchCKA(keras.metrics.Metric):
@@ -21,8 +23,10 @@ class MinibatchCKA(keras.metrics.Metric):
         metric = MinibatchCKA()
         metric.update_state([layer_1, layer_2, ...])     # each [n, ...], the same n >= 4 examples
         metric.result()                                  # [l, l], NaN where a layer is constant
+        metric.result(errors=True)                       # the same, and how far other examples would move it [l, l]
 
-    With `others`, rows are `activations` and columns are `others`.
+    With `others`, rows are `activations` and columns are `others`. Errors take every example for another one, in
+    twenty groups by its place in all that came.
     """
 
     def __init__(self, precision: str = "float32", name: str = "minibatch_cka") -> None:
@@ -54,25 +58,41 @@ class MinibatchCKA(keras.metrics.Metric):
         self._scales, self._counts = scales, counts
         vectors, norms = [vector for vector, _ in folds], [norm for _, norm in folds]
         split = math.ceil(counts[0] / TOGETHER)
-        added = _products(vectors[:split], vectors[split:])
-        scale = hsic.normaliser(sizes.pop())
-        sums = {key: value.numpy().astype(np.float64) / scale for key, value in added.items()}
+        n = sizes.pop()
+        added, of_groups = (
+            _products(vectors[:split], vectors[split:]),
+            self._shares(vectors[:split], vectors[split:], n),
+        )
+        scale = hsic.normaliser(n)
+        sums = {key: value.numpy().astype(np.float64) / scale for key, value in added.items()} | of_groups
         sums["norms"] = np.concatenate([n.numpy().T.astype(np.float64) for n in norms])
         self._sums = sums if self._sums is None else {k: self._sums[k] + v for k, v in sums.items()}
 
-    def result(self) -> Any:
-        """CKA [l, l'] of everything since the last reset."""
+    def result(self, errors: bool = False) -> Any:
+        """CKA [l, l'] of everything since the last reset; with its standard errors if they are wanted."""
         if self._sums is None:
             raise BadInput("no minibatch yet: call update_state first")
         xy = self._sums["xy"]
         constant = self._sums["norms"][:, 0] <= hsic.CONSTANT**2 * self._sums["norms"][:, 1]
         xx = np.where(constant[: len(xy)], np.nan, self._sums["xx"])
         yy = np.where(constant[len(xy) :], np.nan, self._sums["yy"]) if "yy" in self._sums else xx
-        return tf.constant(hsic.cka(xy, xx, yy), tf.float32)
+        value = tf.constant(hsic.cka(xy, xx, yy), tf.float32)
+        if not errors:
+            return value
+        mean = tuple(total / self._sums["count"] for total in (xy, xx, yy))
+        of_groups = [self._sums[f"groups/{key}"] for key in ("xy", "xx", "yy" if "yy" in self._sums else "xx")]
+        changes = shares.changes(mean, of_groups, self._sums["groups/images"])
+        return value, tf.constant(standard_error(changes), tf.float32)
 
     def reset_state(self) -> None:
         """Forgets all minibatches."""
         self._sums, self._scales = None, []
+
+    def _shares(self, x: folded.Stack, y: folded.Stack, n: int) -> dict[str, Any]:
+        seen = 0 if self._sums is None else int(self._sums["groups/images"].sum())
+        group = (seen + np.arange(n)) % GROUPS
+        found = {f"groups/{key}": value.numpy().astype(np.float64) for key, value in _shares(x, y, n, group).items()}
+        return found | {"groups/images": np.bincount(group, minlength=GROUPS).astype(float), "count": 1}
 
     def _grams(self, layers: Sequence[Any]) -> tuple[Any, ...]:
         """The Grams [r, n, n] of the layers' centred features, and the squared norms of their means [r]."""
@@ -103,3 +123,8 @@ def _folded(grams: Any, scales: Any, offsets: Any) -> tuple[Any, Any]:
 
 
 _products = tf.function(folded.products, reduce_retracing=True)
+
+
+@tf.function(reduce_retracing=True)
+def _shares(x: folded.Stack, y: folded.Stack, n: int, group: Any) -> dict[str, Any]:
+    return shares.shares(x, y, n, tf.cast(group, tf.int32))

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_vitcnn.analyses.base import GROUPS, Extra, PerMinibatch, Run, View
+from tf_vitcnn.analyses.base import Extra, PerMinibatch, Run, View
 from tf_vitcnn.devices.replicas import Replicas
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.stats import folded, host_gram, hsic
+from tf_vitcnn.stats import folded, host_gram, hsic, shares
 from tf_vitcnn.stats.folded import TOGETHER
 
 LARGE = 4e9  # multiplications of a Gram from which all cores are called together: that takes some milliseconds
@@ -26,7 +26,6 @@ class GramSums:
 
     def __init__(self, analysis: PerMinibatch, run: Run, replicas: Replicas, jit: bool = False) -> None:
         self.analysis, self.run, self.replicas = analysis, run, replicas
-        self.groups = max(GROUPS, analysis.draws())
         rows, columns = analysis.views(run)
         self.views = [*rows, *columns]
         self.letters = "x" * len(rows) + "y" * len(columns)
@@ -109,15 +108,17 @@ class GramSums:
             self._norms[letter].append(norm)
 
     def add_extra(self, name: str, value: Any) -> None:
-        """Files a micro-batch's sum of per-image values."""
+        """Files a micro-batch's sums of per-image values by group."""
         self._extras.setdefault(name, []).append(value)
 
-    def sums(self, group: Any, present: Any) -> dict[str, np.ndarray]:
-        """The minibatch's sums over all replicas, and an end of it."""
+    def sums(self, draw: Any, present: Any, groups: Sequence[Any]) -> dict[str, np.ndarray]:
+        """The minibatch's sums over all replicas, and an end of it; `groups` are its images', chunk by chunk."""
         joined = {s: {c: self._joined(s, blocks) for c, blocks in self._stacks[s].items()} for s in "xy"}
         norms, extras = self._norms, self._extras
         self.begin()
-        out = {key: value.numpy() for key, value in self._inner(joined, norms, extras, group, present).items()}
+        out = {
+            key: value.numpy() for key, value in self._inner(joined, norms, extras, draw, present, list(groups)).items()
+        }
         self._refuse_not_finite(out)
         return out
 
@@ -137,27 +138,28 @@ class GramSums:
     def _fold_gram(self, k: Any, scale: Any, offset: Any) -> tuple[dict[str, Any], Any]:
         return folded.vectors(k, scale, offset, self.analysis.centrings())
 
-    def _products(self, stacks: Any, norms: Any, extras: Any, group: Any, present: Any) -> dict[str, Any]:
-        wanted = self.analysis.products(self.run)
-        here = tf.one_hot(group, self.groups) * present  # [G]
-        sums = {"count": here}
+    def _products(self, stacks: Any, norms: Any, extras: Any, draw: Any, present: Any, groups: Any) -> dict[str, Any]:
+        def here(value: Any) -> Any:
+            # a replica without a minibatch computed on repeats of the first image: drop, whatever it is
+            return tf.where(present > 0, value, tf.zeros_like(value))
+
+        wanted, n = self.analysis.products(self.run), self.run.batch
+        of_draw = tf.one_hot(draw, self.analysis.draws()) * present  # [draw]
+        sums = {"count": of_draw}
         for centring in self.analysis.centrings():
             named = folded.products(stacks["x"][centring], stacks["y"][centring], wanted)
-            scale = 1.0 / hsic.normaliser(self.run.batch, centring == "biased")
+            scale = 1.0 / hsic.normaliser(n, centring == "biased")
             prefix = "" if centring == "u" else f"{centring}/"
             for key, value in named.items():
-                # a replica without a minibatch computed on repeats of the first image: drop, whatever it is
-                value = tf.where(present > 0, value * scale, tf.zeros_like(value))
-                sums[prefix + key] = tf.tensordot(here, value, axes=0)
+                sums[prefix + key] = tf.tensordot(of_draw, here(value * scale), axes=0)
+        group = tf.concat(groups, axis=0)[:n]
+        for key, value in shares.shares(stacks["x"]["u"], stacks["y"]["u"], n, group, wanted).items():
+            sums[f"groups/{key}"] = here(value)
+        sums["groups/images"] = here(tf.math.unsorted_segment_sum(tf.ones([n]), group, shares.GROUPS))
         for side in "xy":
             if norms[side]:
-                value = tf.concat(norms[side], axis=-1)
-                sums[f"norm_{side}"] = tf.where(present > 0, value, tf.zeros_like(value))
-        for name, values in extras.items():
-            sums[f"extra/{name}"] = tf.tensordot(here, tf.add_n(values), axes=0)
-        if extras:
-            sums["extra/images"] = here * float(self.run.batch)
-        return sums
+                sums[f"norm_{side}"] = here(tf.concat(norms[side], axis=-1))
+        return sums | {f"groups/{name}": here(tf.add_n(values)) for name, values in extras.items()}
 
     def _refuse_not_finite(self, sums: Mapping[str, np.ndarray]) -> None:
         for letter in "xy":

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_vitcnn import surgery
-from tf_vitcnn.analyses.base import Batch, Extra, PerMinibatch, Run, View
+from tf_vitcnn.analyses.base import Batch, Extra, PerMinibatch, Run, View, grouped
 from tf_vitcnn.devices.replicas import Replicas
 from tf_vitcnn.stats import hsic
 from tf_vitcnn.subject import Subject
@@ -61,21 +61,22 @@ class GramWalk:
     def step(
         self,
         chunks: Sequence[Batch],
-        groups: Sequence[Any],
+        draws: Sequence[Any],
         present: Sequence[Any],
         tick: Callable[[str], None] = lambda stage: None,
     ) -> dict[str, np.ndarray]:
         """Sums of one minibatch per replica, over all replicas, keys `name@analysis`.
 
-        `chunks` are its micro-batches, each on its replica, with one tensor of images per subject; each analysis has
-        its own group of the sums, and says whether the minibatch is one of its own.
+        `chunks` are its micro-batches, each on its replica, with one tensor of images per subject, their roles being
+        the images' groups; each analysis counts its own draws, and says whether the minibatch is one of its own.
         """
         for job, i, filed in self.features(chunks, tick):
             job.add(i, filed)
             del filed  # not kept while the next segment runs
         sums: dict[str, np.ndarray] = {}
-        for job, group, here in zip(self.jobs, groups, present, strict=True):
-            sums |= {f"{key}@{job.analysis.name}": value for key, value in job.sums(group, here).items()}
+        groups = [chunk.role for chunk in chunks]
+        for job, draw, here in zip(self.jobs, draws, present, strict=True):
+            sums |= {f"{key}@{job.analysis.name}": value for key, value in job.sums(draw, here, groups).items()}
         return sums
 
     def features(
@@ -89,7 +90,7 @@ class GramWalk:
             filed: list[list[Any]] = [[] for _ in part.views]
             shifts = [job.shifts[i] for job, i in part.views]
             for c, chunk in enumerate(chunks):
-                out, extras, carry[c] = part.step(carry[c], chunk.weight, shifts)
+                out, extras, carry[c] = part.step(carry[c], chunk.weight, chunk.role, shifts)
                 for kept, x in zip(filed, out, strict=True):
                     kept.append(x)
                 for (job, name), value in zip(part.extras, extras, strict=True):
@@ -121,12 +122,12 @@ class Part:
             return {"images": carry}, carry
         return self.segment(carry)
 
-    def _step(self, carry: Any, weight: Any, shifts: Sequence[Any]) -> tuple[list[Any], list[Any], Any]:
+    def _step(self, carry: Any, weight: Any, group: Any, shifts: Sequence[Any]) -> tuple[list[Any], list[Any], Any]:
         taps, carry = self.taps(carry)
         # centred before the product: float32 Grams of offset features cancel
         out = [job.filed(i, taps, shift) for (job, i), shift in zip(self.views, shifts, strict=True)]
         extras = [job.extra[name] for job, name in self.extras]
-        return out, [tf.tensordot(weight, e.values(taps[e.tap]), axes=1) for e in extras], carry
+        return out, [grouped(e.values(taps[e.tap]), weight, group) for e in extras], carry
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,9 @@ def grams(subject: Subject, minibatch: Any, taps: Sequence[str], micro: int = 64
     walk = GramWalk([job], replicas)
     walk.prepare([images])
     pieces = [images[i : i + micro] for i in range(0, int(images.shape[0]), micro)]
-    chunks = [Batch((piece,), None, tf.ones(piece.shape[0]), None, None) for piece in pieces]
+    chunks = [
+        Batch((piece,), None, (one := tf.ones(piece.shape[0])), None, tf.zeros_like(one, tf.int32)) for piece in pieces
+    ]
     for _, i, filed in walk.features(chunks):
         gram = job.host_grams(filed)[0] if job.on_host(i) else hsic.gram(filed)
         yield job.views[i].tap, hsic.double_centre(gram)[0].numpy()

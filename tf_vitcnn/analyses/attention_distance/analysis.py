@@ -8,7 +8,7 @@ heads that look at a neighbour).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,7 +21,8 @@ from tf_vitcnn.analyses.base import Batch, Constants, PerImage, Run, Stage, Tota
 from tf_vitcnn.analyses.layout import pitch, place_of
 from tf_vitcnn.charts import Drawing, marks, theme
 from tf_vitcnn.stats.attention import peaks
-from tf_vitcnn.stats.resample import jackknife
+from tf_vitcnn.stats.resample import standard_error, without_each
+from tf_vitcnn.tables.groups import joined, with_groups
 from tf_vitcnn.tables.schema import Schema
 
 if TYPE_CHECKING:
@@ -123,8 +124,7 @@ class AttentionDistance(PerImage):
 
     def table(self, totals: Totals, constants: Constants, run: Run) -> pd.DataFrame:
         """One row per layer and head."""
-        rows = [row for tap in run.taps[0] for row in _rows(tap, totals, run)]
-        return self.schema.check(pd.DataFrame(rows))
+        return self.schema.check(joined([_heads(tap, totals, run) for tap in run.taps[0]]))
 
 
 def attention_grid(subject: Subject, tap: str) -> Layout:
@@ -136,35 +136,30 @@ def attention_grid(subject: Subject, tap: str) -> Layout:
     return grid
 
 
-def _rows(tap: str, totals: Totals, run: Run) -> Iterator[dict[str, Any]]:
+def _heads(tap: str, totals: Totals, run: Run) -> pd.DataFrame:
+    """The rows of one layer, with their groups."""
     grid = attention_grid(run.subject, tap)
     groups = {name: totals[f"{name}/{tap}"] for name in ("distance", "kept", "off_grid")}
-    queries = np.asarray(totals["images"])[:, None] * grid.rows * grid.cols  # [G, 1]
-    distance, distance_se = jackknife(groups, lambda sums: _divide(sums["distance"], sums["kept"]))
-    mass, mass_se = jackknife({**groups, "queries": queries}, lambda sums: _divide(sums["off_grid"], sums["queries"]))
-    images = np.asarray(totals["images"])[:, None]
-    entropy, entropy_se = jackknife(
-        {"entropy": totals[f"entropy/{tap}"], "images": images}, lambda sums: _divide(sums["entropy"], sums["images"])
-    )
+    images = np.asarray(totals["images"])[:, None]  # [G, 1]
+    queries = images * grid.rows * grid.cols
+    of_each = {
+        "distance_px": without_each(groups, lambda sums: _divide(sums["distance"], sums["kept"])),
+        "cls_mass": without_each(
+            {**groups, "queries": queries}, lambda sums: _divide(sums["off_grid"], sums["queries"])
+        ),
+    }
+    entropy = {"entropy": totals[f"entropy/{tap}"], "images": images}
+    of_each["entropy"] = without_each(entropy, lambda sums: _divide(sums["entropy"], sums["images"]))
     offset = peaks(totals[f"maps/{tap}"])
-    left_out = queries.sum() * len(distance) - groups["kept"].sum()
+    heads = groups["kept"].shape[1]
+    left_out = queries.sum() * heads - groups["kept"].sum()
     if left_out > 0.5:
         run.note(f"{tap}: {left_out:.0f} queries have no attention on the grid and are left out of the distance")
-    for head in range(len(distance)):
-        yield {
-            "model": run.subject.name,
-            "depth": run.subject.depths[tap],
-            "layer": tap,
-            "head": head,
-            "distance_px": distance[head],
-            "distance_px_se": distance_se[head],
-            "cls_mass": mass[head],
-            "cls_mass_se": mass_se[head],
-            "entropy": entropy[head],
-            "entropy_se": entropy_se[head],
-            "offset_rows": offset[head, 0],
-            "offset_cols": offset[head, 1],
-        }
+    columns = {"model": run.subject.name, "depth": run.subject.depths[tap], "layer": tap, "head": np.arange(heads)}
+    for name, (value, changes) in of_each.items():
+        columns |= {name: value, f"{name}_se": standard_error(changes)}
+    columns |= {"offset_rows": offset[:, 0], "offset_cols": offset[:, 1]}
+    return with_groups(pd.DataFrame(columns), {name: changes for name, (_, changes) in of_each.items()})
 
 
 def _divide(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -1,9 +1,8 @@
 """How similar are any two layers: minibatch CKA of all sublayers, within a model or across two (Fig. 1, 2, 8, 12).
 
 Layers are flattened over all positions and channels; HSIC1 of every minibatch (stats/hsic.py) is averaged first, the
-ratio taken last. The paper's setting is the default: minibatches of 1024, 10240 images, 20 draws. `cka_se` is the
-standard error over draws, or over at most 20 groups of minibatches (jackknife) when there is one draw. It speaks of
-this data set: draws overlap.
+ratio taken last. The paper's setting is the default: minibatches of 1024, 10240 images, 20 draws. `cka_se` says how far
+the number would move with other images of the same kind (stats/shares.py); more draws of the same images do not tell.
 """
 
 from __future__ import annotations
@@ -22,7 +21,8 @@ from tf_vitcnn.analyses.cka.charts import DRAWINGS
 from tf_vitcnn.analyses.cka.claims import CLAIMS
 from tf_vitcnn.charts import Drawing
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.stats.resample import jackknife, over_repeats
+from tf_vitcnn.stats.resample import standard_error
+from tf_vitcnn.tables.groups import joined, with_groups
 from tf_vitcnn.tables.schema import Schema
 from tf_vitcnn.verdicts.claim import Claim
 
@@ -115,39 +115,42 @@ class CKA(PerMinibatch):
         parts = [self._part(totals, "xy", x, y, run)]
         if self.all_pairs and columns:
             parts += [self._part(totals, "xx_full", x, x, run), self._part(totals, "yy_full", y, y, run)]
-        return self.schema.check(pd.concat(parts))
+        return self.schema.check(joined(parts))
 
     def _part(self, totals: Totals, key: str, x: _Side, y: _Side, run: Run) -> pd.DataFrame:
-        value, error = self._ratio(totals, "", key, x, y)
-        columns = {"cka": value, "cka_se": error}
+        value, change = self._value(totals, "", key, x, y), self._changes(totals, key, x, y)
+        columns = {"cka": value, "cka_se": standard_error(change)}
         if self.biased:
-            columns["cka_biased"] = self._ratio(totals, "biased/", key, x, y)[0]
+            columns["cka_biased"] = self._value(totals, "biased/", key, x, y)
         at = np.diag_indices(len(x.taps)) if self.pairs == "matching" else np.indices(value.shape).reshape(2, -1)
         ends: dict[str, Any] = {}
         for side, letter, index in ((x, "x", at[0]), (y, "y", at[1])):
             ends[f"model_{letter}"] = side.model
             ends[f"depth_{letter}"] = np.array([side.depths[tap] for tap in side.taps])[index]
             ends[f"layer_{letter}"] = np.array(side.taps, dtype=object)[index]
-        cells = (lambda m: m) if self.pairs == "matching" else np.ravel
-        return pd.DataFrame(ends | {name: cells(matrix) for name, matrix in columns.items()})
+        table = pd.DataFrame(ends | {name: np.ravel(matrix) for name, matrix in columns.items()})
+        return with_groups(table, {"cka": change.reshape(len(change), -1)})
 
-    def _ratio(self, totals: Totals, prefix: str, key: str, x: _Side, y: _Side) -> tuple[np.ndarray, np.ndarray]:
-        """CKA and its standard error; [lx, ly], or [l] for matching pairs."""
-        present = totals["count"] > 0
-        sums = {"xy": totals[prefix + key], "xx": totals[prefix + x.own], "yy": totals[prefix + y.own]}
+    def _value(self, totals: Totals, prefix: str, key: str, x: _Side, y: _Side) -> np.ndarray:
+        """The mean of the draws' CKA; [lx, ly], or [l] for matching pairs."""
+        xy, xx, yy = (totals[prefix + name] for name in (key, x.own, y.own))
+        return self._ratio(xy, xx + x.dead, yy + y.dead).mean(axis=0)
 
-        def statistic(s: Any) -> np.ndarray:
-            dead = np.where(x.constant, np.nan, 0.0), np.where(y.constant, np.nan, 0.0)
-            if self.pairs == "matching":
-                return _cka_of_pairs(s["xy"], s["xx"] + dead[0], s["yy"] + dead[1])
-            from tf_vitcnn.stats.hsic import cka
+    def _changes(self, totals: Totals, key: str, x: _Side, y: _Side) -> np.ndarray:
+        """What CKA over all draws changes by without each group of images, of the same shape behind the groups."""
+        from tf_vitcnn.stats import shares
 
-            return cka(s["xy"], s["xx"] + dead[0], s["yy"] + dead[1])
+        names, minibatches = (key, x.own, y.own), totals["count"].sum()
+        xy, xx, yy = (totals[name].sum(axis=0) / minibatches for name in names)
+        of_groups = tuple(totals[f"groups/{name}"] for name in names)
+        return shares.changes((xy, xx + x.dead, yy + y.dead), of_groups, totals["groups/images"])
 
-        if self.repeats > 1:
-            each = [statistic({k: v[g] for k, v in sums.items()}) for g in np.flatnonzero(present)]
-            return over_repeats(np.stack(each))
-        return jackknife(sums, statistic, present)
+    def _ratio(self, xy: np.ndarray, xx: np.ndarray, yy: np.ndarray) -> np.ndarray:
+        if self.pairs == "matching":
+            return _cka_of_pairs(xy, xx, yy)
+        from tf_vitcnn.stats.hsic import cka
+
+        return cka(xy, xx, yy)
 
     @classmethod
     def chart(cls, table: pd.DataFrame) -> altair.Chart:
@@ -166,6 +169,7 @@ class _Side:
         self.taps = [view.tap for view in views]
         # squared norms, centred and not
         self.constant = norms[0] <= CONSTANT**2 * norms[1]
+        self.dead = np.where(self.constant, np.nan, 0.0)  # added to HSIC it leaves these without CKA
         self.constant_taps = [tap for tap, dead in zip(self.taps, self.constant, strict=True) if dead]
 
 

@@ -23,7 +23,8 @@ from tf_vitcnn.analyses.attention_distance.analysis import attention_grid
 from tf_vitcnn.analyses.base import Constants, Extra, PerMinibatch, Run, Totals, View, require
 from tf_vitcnn.analyses.layout import pitch, post_residual
 from tf_vitcnn.charts import Drawing, marks, theme
-from tf_vitcnn.stats.resample import jackknife
+from tf_vitcnn.stats.resample import standard_error, without_each
+from tf_vitcnn.tables.groups import with_groups
 from tf_vitcnn.tables.schema import Schema
 from tf_vitcnn.verdicts.claim import Claim, Outcome, Untested, claim
 from tf_vitcnn.verdicts.evidence import RESNET, VIT, Need, Result
@@ -128,33 +129,34 @@ class HeadSubsets(PerMinibatch):
         """One row per run of heads and layer."""
         from tf_vitcnn.stats.hsic import CONSTANT
 
-        groups = {"xx": totals["xx_full"], "xy": totals["xy"], "yy": totals["yy"], "distance": totals["extra/distance"]}
         constant = totals["norm_y"][0] <= CONSTANT**2 * totals["norm_y"][1]
         for layer in np.array(run.taps[1])[constant]:
             run.note(f"{run.subjects[1].name}: {layer} is constant over these images and has no CKA")
-        groups["yy"] = np.where(constant, 0.0, groups["yy"])  # no CKA: `_cka` leaves these empty
-        order = np.argsort(_distances(_sum(groups)), kind="stable")
+        distance = {"distance": totals["groups/distance"]}  # [G, 2, n]
+        present = totals["groups/images"] > 0
+        order = np.argsort(_distances({"distance": distance["distance"].sum(axis=0)}), kind="stable")
         spans = subsets(len(order))
-        cka, cka_se = jackknife(groups, lambda sums: _cka(sums, order, spans), totals["count"] > 0)
-        px, px_se = jackknife(groups, lambda sums: _mean_distances(sums, order, spans), totals["count"] > 0)
-        rows = [
+        px, px_change = without_each(distance, lambda sums: _mean_distances(sums, order, spans), present)
+        cka, cka_change = _cka(totals, order, spans, np.where(constant, np.nan, 0.0))
+        span, layer = np.indices(cka.shape).reshape(2, -1)
+        px_change, cka_change = px_change[:, span], cka_change.reshape(len(cka_change), -1)
+        layers = np.array(run.taps[1], dtype=object)[layer]
+        table = pd.DataFrame(
             {
                 "model": run.subjects[0].name,
                 "layer": first_mixed(run.subject),
-                "heads": "-".join(f"{head:02d}" for head in order[start:stop]),
-                "size": stop - start,
+                "heads": np.array(["-".join(f"{head:02d}" for head in order[a:b]) for a, b in spans])[span],
+                "size": np.array([b - a for a, b in spans])[span],
                 "against": run.subjects[1].name,
-                "depth_y": run.subjects[1].depths[layer],
-                "layer_y": layer,
-                "distance_px": px[i],
-                "distance_px_se": px_se[i],
-                "cka": cka[i, j],
-                "cka_se": cka_se[i, j],
+                "depth_y": [run.subjects[1].depths[tap] for tap in layers],
+                "layer_y": layers,
+                "distance_px": px[span],
+                "distance_px_se": standard_error(px_change),
+                "cka": cka.ravel(),
+                "cka_se": standard_error(cka_change),
             }
-            for i, (start, stop) in enumerate(spans)
-            for j, layer in enumerate(run.taps[1])
-        ]
-        return self.schema.check(pd.DataFrame(rows))
+        )
+        return self.schema.check(with_groups(table, {"distance_px": px_change, "cka": cka_change}))
 
 
 def first_mixed(subject: Subject) -> str:
@@ -203,10 +205,6 @@ def _flat(tap: Any) -> Any:
     return tf.reshape(tap, [1, tap.shape[0], -1])
 
 
-def _sum(groups: Totals) -> dict[str, np.ndarray]:
-    return {key: np.asarray(value, np.float64).sum(axis=0) for key, value in groups.items()}
-
-
 def _distances(sums: Totals) -> np.ndarray:
     """Mean distance of each head [n], NaN without a query that counts; NaN sorts last."""
     distance, kept = sums["distance"]
@@ -218,14 +216,25 @@ def _mean_distances(sums: Totals, order: np.ndarray, spans: Sequence[tuple[int, 
     return np.array([distances[start:stop].mean() for start, stop in spans])
 
 
-def _cka(sums: Totals, order: np.ndarray, spans: Sequence[tuple[int, int]]) -> np.ndarray:
-    """CKA of each run with each layer [runs, l], from sums over minibatches: averaged before the ratio."""
-    xx, xy, yy = sums["xx"][np.ix_(order, order)], sums["xy"][order], sums["yy"]
-    own = np.array([xx[a:b, a:b].sum() for a, b in spans])[:, None]
-    both = np.array([xy[a:b].sum(axis=0) for a, b in spans])
+def _cka(
+    totals: Totals, order: np.ndarray, spans: Sequence[tuple[int, int]], dead: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """CKA of each run with each layer [runs, l], of sums over minibatches, and its changes [GROUPS, runs, l]."""
+    from tf_vitcnn.stats import shares
+
+    def of_runs(prefix: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The runs' own sums and those with layers, [g, runs, l] and [g, runs], and the layers' own [g, l]."""
+        xx = totals[f"{prefix}xx_full"][:, order][:, :, order]
+        xy = totals[f"{prefix}xy"][:, order]
+        own = np.stack([xx[:, a:b, a:b].sum(axis=(1, 2)) for a, b in spans], axis=1)
+        return np.stack([xy[:, a:b].sum(axis=1) for a, b in spans], axis=1), own, totals[f"{prefix}yy"]
+
+    both, own, layers = (sums.sum(axis=0) / totals["count"].sum() for sums in of_runs(""))
+    layers = layers + dead
+    changes = shares.changes((both, own, layers), of_runs("groups/"), totals["groups/images"])
     # an unbiased HSIC of a representation with itself may fall to zero or below: then there is no CKA
-    valid = (own > 0) & (yy > 0)
-    return np.where(valid, both / np.sqrt(np.where(valid, own * yy, 1)), np.nan)
+    valid = (own[:, None] > 0) & (layers > 0)
+    return np.where(valid, both / np.sqrt(np.where(valid, own[:, None] * layers, 1)), np.nan), changes
 
 
 def distance_against_cka(table: pd.DataFrame) -> marks.Figure:

@@ -18,7 +18,8 @@ import pandas as pd
 from tf_vitcnn.analyses.base import Constants, PerMinibatch, Run, Totals, View, require
 from tf_vitcnn.analyses.layout import Grid, block_ends, grid_of
 from tf_vitcnn.charts import Drawing, marks
-from tf_vitcnn.stats.resample import jackknife
+from tf_vitcnn.stats.resample import standard_error
+from tf_vitcnn.tables.groups import joined, with_groups
 from tf_vitcnn.tables.schema import Schema
 from tf_vitcnn.verdicts.claim import Outcome, Untested, claim
 from tf_vitcnn.verdicts.evidence import CLS_VIT, GAP_VIT, RESNET, VIT, Need, Result
@@ -161,19 +162,20 @@ class Localization(PerMinibatch):
         return grids
 
     def table(self, totals: Totals, constants: Constants, run: Run) -> pd.DataFrame:
-        """CKA of the tokens of each layer with the patches of its grid, with a jackknife standard error."""
-        from tf_vitcnn.stats import hsic
+        """CKA of the tokens of each layer with the patches of its grid, and its error over images."""
+        from tf_vitcnn.stats import hsic, shares
 
-        sums = {key: totals[key] for key in ("xy", "xx", "yy")}
-        cka, error = jackknife(sums, lambda s: hsic.cka(s["xy"], s["xx"], s["yy"]), totals["count"] > 0)
+        names = ("xy", "xx", "yy")
+        xy, xx, yy = (totals[name].sum(axis=0) / totals["count"].sum() for name in names)
         x, y = (totals[f"norm_{side}"][0] <= hsic.CONSTANT**2 * totals[f"norm_{side}"][1] for side in "xy")
-        constant = x[:, None] | y[None]
-        if constant.any():
+        if x.any() or y.any():
             run.note(f"localization: {x.sum()} tokens and {y.sum()} patches are constant and have no CKA")
-        cka, error = (np.where(constant, np.nan, values) for values in (cka, error))
-        return self.schema.check(self._rows(cka, error, run))
+        xx, yy = np.where(x, np.nan, xx), np.where(y, np.nan, yy)
+        of_groups = tuple(totals[f"groups/{name}"] for name in names)
+        changes = shares.changes((xy, xx, yy), of_groups, totals["groups/images"])
+        return self.schema.check(self._rows(hsic.cka(xy, xx, yy), changes, run))
 
-    def _rows(self, cka: np.ndarray, error: np.ndarray, run: Run) -> pd.DataFrame:
+    def _rows(self, cka: np.ndarray, changes: np.ndarray, run: Run) -> pd.DataFrame:
         grids = self._grids(run)
         columns: dict[tuple[int, int], int] = {}
         for grid in grids.values():
@@ -182,27 +184,26 @@ class Localization(PerMinibatch):
         for tap, grid in grids.items():
             tokens, patches = len(grid.names), grid.tokens
             first = columns[grid.rows, grid.cols]
-            cells = np.s_[start : start + tokens, first : first + patches]
+            cells = np.s_[..., start : start + tokens, first : first + patches]
             token, patch = np.divmod(np.arange(tokens * patches), patches)
-            place = token - len(grid.extra)
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "model": run.subject.name,
-                        "depth": run.subject.depths[tap],
-                        "layer": tap,
-                        # extra tokens have no place: -1 for the first, -2 for the next
-                        "token_row": np.where(place < 0, -1 - token, place // grid.cols),
-                        "token_col": np.where(place < 0, -1 - token, place % grid.cols),
-                        "patch_row": patch // grid.cols,
-                        "patch_col": patch % grid.cols,
-                        "cka": cka[cells].ravel(),
-                        "cka_se": error[cells].ravel(),
-                    }
-                )
+            place, change = token - len(grid.extra), changes[cells].reshape(len(changes), -1)
+            table = pd.DataFrame(
+                {
+                    "model": run.subject.name,
+                    "depth": run.subject.depths[tap],
+                    "layer": tap,
+                    # extra tokens have no place: -1 for the first, -2 for the next
+                    "token_row": np.where(place < 0, -1 - token, place // grid.cols),
+                    "token_col": np.where(place < 0, -1 - token, place % grid.cols),
+                    "patch_row": patch // grid.cols,
+                    "patch_col": patch % grid.cols,
+                    "cka": cka[cells].ravel(),
+                    "cka_se": standard_error(change),
+                }
             )
+            parts.append(with_groups(table, {"cka": change}))
             start += tokens
-        return pd.concat(parts, ignore_index=True)
+        return joined(parts)
 
     @classmethod
     def chart(cls, table: pd.DataFrame) -> altair.Chart:

@@ -21,6 +21,7 @@ from tf_vitcnn.analyses.probe import features, fit, split
 from tf_vitcnn.analyses.probe.charts import DRAWINGS, lines
 from tf_vitcnn.analyses.probe.claims import CLAIMS
 from tf_vitcnn.analyses.probe.features import MEAN, Reader
+from tf_vitcnn.tables.groups import with_groups
 from tf_vitcnn.tables.schema import Schema
 
 if TYPE_CHECKING:
@@ -60,9 +61,16 @@ class Probe(PerImage):
     figures: ClassVar[tuple[str, ...]] = ("11", "13", "D.4", "F.1", "F.2", "F.3")
     schema: ClassVar[Schema] = Schema(
         keys=("model", "depth", "layer", "readout"),
-        values={"accuracy": (0, 1), "accuracy_lo": (0, 1), "accuracy_hi": (0, 1), "l2": (0, float("inf"))},
+        values={
+            "accuracy": (0, 1),
+            "accuracy_lo": (0, 1),
+            "accuracy_hi": (0, 1),
+            "l2": (0, float("inf")),
+            "accuracy_se": (0, 1),
+        },
         integers=("depth",),
-        nullable=("l2",),  # the average over tokens has no lambda of its own
+        nullable=("l2", "accuracy_se"),  # the average over tokens has no lambda of its own; one group has no error
+        optional=("accuracy_se",),
     )
     claims: ClassVar = CLAIMS
     drawings: ClassVar = DRAWINGS
@@ -189,16 +197,18 @@ class Probe(PerImage):
         return {**{key: value for key, value in totals.items()}, **spent}
 
     def table(self, totals: Totals, constants: Constants, run: Run) -> pd.DataFrame:
-        """Accuracy with its interval, for every layer and readout."""
+        """Accuracy with its errors over test images, for every layer and readout; the training images stay the same."""
         plan = self.plan(run)
         counts = {**constants, **totals}
-        rows = []
+        rows, changes = [], []
         for reader in (reader for group in plan.groups for reader in group):
             key = {"model": run.subject.name, "depth": run.subject.depths[reader.tap], "layer": reader.tap}
             found = fit.accuracies(reader, counts)
             wanted = self._wanted(reader)
-            rows += [{**key, "readout": readout, **values} for readout, values in found.items() if readout in wanted]
-        table = self.schema.check(pd.DataFrame(rows))
+            for readout in (readout for readout in found if readout in wanted):
+                rows.append({**key, "readout": readout, **found[readout].columns})
+                changes.append(found[readout].changes)
+        table = self.schema.check(with_groups(pd.DataFrame(rows), {"accuracy": np.stack(changes, axis=1)}))
         if self.keep_weights:
             kept = fit.Kept.of(plan.classes, plan.groups, constants)
             table.attrs["files"] = {"weights.npz": kept.dump()}

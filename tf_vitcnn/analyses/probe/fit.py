@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from etils import epath
 
-from tf_vitcnn.analyses.base import Batch, Constants, Totals
+from tf_vitcnn.analyses.base import Batch, Constants, Totals, by_group
 from tf_vitcnn.analyses.layout import Grid
 from tf_vitcnn.analyses.probe.features import MEAN, Reader, readers
 from tf_vitcnn.analyses.probe.split import FIT, HELD_OUT
 from tf_vitcnn.errors import UNREADABLE, BadInput
 from tf_vitcnn.stats.interval import normal, wilson
+from tf_vitcnn.stats.resample import standard_error, without_each
 
 if TYPE_CHECKING:
     from tf_vitcnn.stats import ridge  # SciPy comes with it: reports read tables without
@@ -114,11 +115,11 @@ def _part(totals: Totals, tap: str, role: int, s: int) -> ridge.Sums:
 
 
 def tested(features: Features, batch: Batch, constants: Constants) -> dict[str, Any]:
-    """Correct predictions [s], and sums of the share of tokens that are right in an image, and of its square."""
+    """Correct predictions [G, s], and shares of tokens that are right in an image, with their squares [G, 2]."""
     import tensorflow as tf
 
     labelled = tf.logical_and(batch.weight > 0, batch.label >= 0)
-    found = {"tested": tf.reduce_sum(tf.cast(labelled, tf.float32))}
+    found = {"tested": by_group(tf.cast(labelled, tf.float32), batch)}
     for reader, values in features.items():
         tap = reader.tap
         # padding may hold anything: what it predicts is not counted
@@ -126,29 +127,43 @@ def tested(features: Features, batch: Batch, constants: Constants) -> dict[str, 
         scores = tf.matmul(x, constants[f"weights/{tap}"]) + constants[f"bias/{tap}"][:, None]  # [s, b, c]
         right = tf.argmax(scores, axis=-1, output_type=tf.int32) == batch.label
         correct = tf.cast(tf.logical_and(right, labelled), tf.float32)
-        found[f"correct/{tap}"] = tf.reduce_sum(correct, axis=1)
+        found[f"correct/{tap}"] = by_group(tf.transpose(correct), batch)
         if reader.tokens:
             share = tf.reduce_mean(tf.gather(correct, reader.tokens), axis=0)  # [b]
-            found[f"share/{tap}"] = tf.stack([tf.reduce_sum(share), tf.reduce_sum(tf.square(share))])
+            found[f"share/{tap}"] = by_group(tf.stack([share, tf.square(share)], axis=-1), batch)
     return found
 
 
-def accuracies(reader: Reader, counts: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Accuracy, its interval and lambda of every readout, `mean_token` last."""
-    images = round(float(counts["tested"]))
+class Accuracy(NamedTuple):
+    """What the test images say of one readout."""
+
+    columns: dict[str, float]
+    changes: np.ndarray  # [G] of the accuracy, without each group of them
+
+
+def accuracies(reader: Reader, counts: Mapping[str, Any]) -> dict[str, Accuracy]:
+    """Accuracy, its errors and lambda of every readout, `mean_token` last."""
+    tested = np.asarray(counts["tested"])
+    images = round(float(tested.sum()))
     if images == 0:
         raise BadInput("no test image has a label: there is nothing to count")
     found = {}
-    for name, correct, l2 in zip(
-        reader.names, counts[f"correct/{reader.tap}"], counts[f"l2/{reader.tap}"], strict=True
-    ):
-        low, high = wilson(round(float(correct)), images)
-        found[name] = {"accuracy": correct / images, "accuracy_lo": low, "accuracy_hi": high, "l2": float(l2)}
+    for s, name in enumerate(reader.names):
+        correct = counts[f"correct/{reader.tap}"][:, s]
+        interval = wilson(round(float(correct.sum())), images)
+        found[name] = _accuracy(correct, tested, interval, float(counts[f"l2/{reader.tap}"][s]))
     if reader.tokens:
-        total, squares = counts[f"share/{reader.tap}"]
-        low, high = normal(total, squares, images)
-        found[MEAN] = {"accuracy": total / images, "accuracy_lo": low, "accuracy_hi": high, "l2": np.nan}
+        share = counts[f"share/{reader.tap}"]
+        total, squares = share.sum(axis=0)
+        found[MEAN] = _accuracy(share[:, 0], tested, normal(total, squares, images), np.nan)
     return found
+
+
+def _accuracy(correct: np.ndarray, tested: np.ndarray, interval: tuple[float, float], l2: float) -> Accuracy:
+    value, changes = without_each({"right": correct, "of": tested}, lambda sums: sums["right"] / sums["of"], tested > 0)
+    low, high = interval
+    columns = {"accuracy": float(value), "accuracy_lo": low, "accuracy_hi": high, "l2": l2}
+    return Accuracy(columns | {"accuracy_se": float(standard_error(changes))}, changes)
 
 
 class Kept(NamedTuple):

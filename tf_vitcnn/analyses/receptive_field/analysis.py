@@ -22,7 +22,8 @@ from tf_vitcnn.analyses.layout import image_size, place_of, post_residual
 from tf_vitcnn.analyses.receptive_field.claims import CLAIMS
 from tf_vitcnn.charts import Drawing, marks
 from tf_vitcnn.stats.receptive_field import Place, gradient_maps, in_cells, in_chunks
-from tf_vitcnn.stats.resample import jackknife
+from tf_vitcnn.stats.resample import standard_error, without_each
+from tf_vitcnn.tables.groups import joined, with_groups
 from tf_vitcnn.tables.schema import Schema
 
 if TYPE_CHECKING:
@@ -158,25 +159,24 @@ class ReceptiveField(PerImage):
 
     def table(self, totals: Totals, constants: Constants, run: Run) -> pd.DataFrame:
         """One row per layer and cell. Maps of a table's layers are normalised one by one."""
-        share, error = jackknife({"gradient": totals["gradient"]}, _share)
-        tables = [
-            pd.DataFrame(
-                {
-                    "model": run.subject.name,
-                    "depth": run.subject.depths[tap],
-                    "layer": tap,
-                    "row": np.indices(share[i].shape)[0].ravel(),
-                    "col": np.indices(share[i].shape)[1].ravel(),
-                    "gradient": share[i].ravel(),
-                    "gradient_se": error[i].ravel(),
-                }
-            )
-            for i, tap in enumerate(run.taps[0])
-        ]
+        share, changes = without_each({"gradient": totals["gradient"]}, _share, totals["images"] > 0)
+        tables = []
+        for i, tap in enumerate(run.taps[0]):
+            change = changes[:, i].reshape(len(changes), -1)
+            columns = {
+                "model": run.subject.name,
+                "depth": run.subject.depths[tap],
+                "layer": tap,
+                "row": np.indices(share[i].shape)[0].ravel(),
+                "col": np.indices(share[i].shape)[1].ravel(),
+                "gradient": share[i].ravel(),
+                "gradient_se": standard_error(change),
+            }
+            tables.append(with_groups(pd.DataFrame(columns), {"gradient": change}))
         for tap, values in zip(run.taps[0], share, strict=True):
             if np.isnan(values).all():
                 run.note(f"{tap} does not depend on the image: its receptive field is left empty")
-        return self.schema.check(pd.concat(tables))
+        return self.schema.check(joined(tables))
 
 
 class _Pass:

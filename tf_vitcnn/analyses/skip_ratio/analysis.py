@@ -17,7 +17,8 @@ import pandas as pd
 
 from tf_vitcnn.analyses.base import Batch, Constants, PerImage, Run, Stage, Totals, by_group, require
 from tf_vitcnn.analyses.skip_ratio.claims import CLAIMS, DRAWINGS, draw
-from tf_vitcnn.stats.resample import jackknife
+from tf_vitcnn.stats.resample import standard_error, without_each
+from tf_vitcnn.tables.groups import joined, with_groups
 from tf_vitcnn.tables.schema import Schema
 
 if TYPE_CHECKING:
@@ -86,17 +87,19 @@ class SkipRatio(PerImage):
             extra = place.extra if place else ()
             names, masks = _tokens(totals[f"ratio/{addition.branch}"].shape[1], extra, _is_map(run, addition.branch))
             columns: dict[str, Any] = {"token": names}
+            changes = {}
             for kind in ("ratio", "cosine"):
                 sums = {"value": totals[f"{kind}/{addition.branch}"], "n": totals[f"{kind}_count/{addition.branch}"]}
-                columns[kind], columns[f"{kind}_se"] = jackknife(sums, _Mean(masks), sums["n"].any(axis=1).astype(bool))
+                columns[kind], change = without_each(sums, _Mean(masks), sums["n"].any(axis=1).astype(bool))
+                columns[f"{kind}_se"], changes[kind] = standard_error(change), change
                 left_out = int(np.round(run.images * (sums["n"].shape[1]) - sums["n"].sum())) if run.images else 0
                 if left_out > 0 and kind == "cosine":
                     run.note(f"{addition.branch}: pairs left out of the cosine, one side being zero: {left_out}")
             part = pd.DataFrame(columns)
             part["model"], part["layer"] = run.subject.name, addition.branch
             part["depth"] = run.subject.depths[addition.branch]
-            rows.append(part)
-        return self.schema.check(pd.concat(rows))
+            rows.append(with_groups(part, changes))
+        return self.schema.check(joined(rows))
 
     @classmethod
     def chart(cls, table: pd.DataFrame) -> altair.Chart:
