@@ -3,7 +3,7 @@
 A model's taps are declared in depth order: the order in which the forward pass computes them. Two-digit indices
 make the alphabet agree with the depth inside a block list. Foreign models keep their own operation names.
 
-    vit, deit, hybrid   block03/attn/probs     bit, hybrid   stage1/unit00/norm1/out
+    vit, deit, hybrid   block03/attn/probs     ResNets, ConvNeXts, hybrids   stage1/unit00/norm1/out
     mixer               block00/tokenmix/act   every family  stem/..., final/..., head/...
 """
 
@@ -32,6 +32,8 @@ HYBRID_UNIT = (
     *("conv1/out", "norm1/out", "act1/out", "conv2/out", "norm2/out", "act2/out", "conv3/out"),
     *("branch/out", "skip/out", "resid/sum", "resid/post"),
 )
+CONVNEXT_UNIT = (*("conv1/out", "norm1/out", "mlp/pre", "mlp/act", "mlp/norm", "mlp/out", "ls1/out", "resid/post"),)
+DOWN = ("norm", "conv")  # between two stages of a ConvNeXt
 EMBED = ("embed", "embed_norm", "tokens", "ln")
 TAIL = ("final/ln/out", "final/norm/out", "final/act/out")
 HEAD = (
@@ -41,7 +43,7 @@ HEAD = (
 )
 
 _GRAMMAR = re.compile(
-    r"(?P<block>block\d{2}|stage\d/unit\d{2}|stem|final|head)/"
+    r"(?P<block>block\d{2}|stage\d/unit\d{2}|stage\d/down|stem|final|head)/"
     r"(?:(?P<module>[a-z][a-z0-9_]*)/)?(?P<site>[a-z][a-z0-9_]*)"
 )
 
@@ -62,11 +64,13 @@ def parse(name: str) -> Tap | None:
     block, module, site = match["block"], match["module"] or "", match["site"]
     rest = f"{module}/{site}" if module else site
     known: dict[str, tuple[str, ...]] = {"stem": STEM + EMBED, "head": HEAD}
+    if block.endswith("/down"):
+        known[block] = DOWN
     if block in known:
         return Tap(block, module, site) if rest in known[block] else None
     if block == "final":
         return Tap(block, module, site) if f"final/{rest}" in TAIL else None
-    sites = BLOCK if block.startswith("block") else UNIT + HYBRID_UNIT
+    sites = BLOCK if block.startswith("block") else UNIT + HYBRID_UNIT + CONVNEXT_UNIT
     return Tap(block, module, site) if rest in sites else None
 
 
@@ -74,7 +78,8 @@ def in_depth_order(names: Iterable[str]) -> list[str]:
     """Declared taps in the order of the forward pass, from their names alone."""
     names = list(names)
     hybrid = any(name.endswith("resid/sum") for name in names)
-    unit = HYBRID_UNIT if hybrid else UNIT
+    convnext = any(name.startswith("stage") and name.endswith("mlp/pre") for name in names)
+    unit = HYBRID_UNIT if hybrid else CONVNEXT_UNIT if convnext else UNIT
 
     def key(name: str) -> tuple[int, str, int]:
         tap = parse(name)
@@ -83,6 +88,8 @@ def in_depth_order(names: Iterable[str]) -> list[str]:
         rest = f"{tap.module}/{tap.site}" if tap.module else tap.site
         if tap.block == "stem":
             return (0, "", STEM.index(rest)) if rest in STEM else (2, "", EMBED.index(rest))
+        if tap.block.endswith("/down"):
+            return (1, tap.block, DOWN.index(rest))
         if tap.block.startswith("stage"):
             return (1, tap.block, unit.index(rest))
         if tap.block.startswith("block"):

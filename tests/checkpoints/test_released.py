@@ -1,6 +1,7 @@
 """Networks of timm and transformers: what those libraries compute from weights drawn by a rule."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -67,6 +68,30 @@ def test_images_of_another_size_meet_resampled_positions(name, tmp_path):
     found, subject = opened(name, tmp_path, tuple(torch_seeded.case(name)["size_other"]))
     got = answer(subject.model(pixels(found["size_other"])))
     np.testing.assert_allclose(got, found["answer_other"], rtol=0, atol=ATOL * np.abs(found["answer_other"]).max())
+
+
+def test_torchvision_s_names_are_the_same_network(tmp_path):
+    found = torch_seeded.case("timm_convnext")
+    rules = [
+        (r"stem\.", "features.0."),
+        (r"stages\.(\d)\.downsample\.", lambda m: f"features.{2 * int(m[1])}."),
+        (r"stages\.(\d)\.blocks\.(\d+)\.gamma", lambda m: f"features.{2 * int(m[1]) + 1}.{m[2]}.layer_scale"),
+        (r"stages\.(\d)\.blocks\.(\d+)\.", lambda m: f"features.{2 * int(m[1]) + 1}.{m[2]}.block."),
+        (r"block\.conv_dw", "block.0"),
+        (r"block\.norm", "block.2"),
+        (r"block\.mlp\.fc1", "block.3"),
+        (r"block\.mlp\.fc2", "block.5"),
+        (r"head\.norm", "classifier.0"),
+        (r"head\.fc", "classifier.2"),
+    ]
+    arrays = torch_seeded.weights(found["shapes"])
+    for pattern, new in rules:
+        arrays = {re.sub(pattern, new, name): array for name, array in arrays.items()}
+    arrays = {name: array[:, None, None] if "layer_scale" in name else array for name, array in arrays.items()}
+    path = torch_seeded.folder(tmp_path, found)
+    save_file(arrays, path / "model.safetensors")
+    subject = load(f"timm@{path}", image_size=64)
+    np.testing.assert_allclose(answer(subject.model(pixels((64, 64)))), found["answer"], atol=1e-5)
 
 
 def test_positions_are_resampled_as_pytorch_does():

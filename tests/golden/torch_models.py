@@ -45,6 +45,20 @@ TIMM = {
     "test_vit3": ("test_vit3", None),
     "test_vit4": ("test_vit4", None),
 }
+CHANNELS = {"layers": [1, 2, 1, 1], "channels": (20, 24, 32, 40), "num_classes": 7}
+SHALLOW = {"depths": (1, 2, 1, 1), "dims": (20, 24, 32, 40), "num_classes": 7}
+TIMM_CONV = {
+    "resnet50": ("resnet50", CHANNELS),
+    "resnet18": ("resnet18", CHANNELS),
+    "resnet50d": ("resnet50d", {**CHANNELS, "stem_width": 12}),
+    "resnet18d": ("resnet18d", {**CHANNELS, "stem_width": 12}),
+    "resnext": ("resnext50_32x4d", {**CHANNELS, "cardinality": 4, "base_width": 32}),
+    "wide_resnet": ("wide_resnet50_2", CHANNELS),
+    "convnext": ("convnext_tiny", SHALLOW),
+    "convnext_conv_mlp": ("convnext_nano", SHALLOW),
+    "convnext_norm_first": ("convnext_tiny_hnf", SHALLOW),
+    "convnextv2": ("convnextv2_tiny", SHALLOW),
+}
 HF = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 80}
 HF |= {"image_size": 32, "patch_size": 8}
 LABELS = {"num_labels": 7}
@@ -66,8 +80,33 @@ TRANSFORMERS = {
     "clip": ("CLIPVisionModelWithProjection", "CLIPVisionConfig", {"projection_dim": 24}),
     "siglip": ("SiglipVisionModel", "SiglipVisionConfig", {}),
 }
+STAGES = {"hidden_sizes": [16, 24, 32, 40], "depths": [1, 2, 1, 1], **LABELS}
+TRANSFORMERS_CONV = {
+    "resnet": ("ResNetForImageClassification", "ResNetConfig", {**STAGES, "embedding_size": 8}),
+    "resnet_basic": (
+        "ResNetForImageClassification",
+        "ResNetConfig",
+        {**STAGES, "embedding_size": 8, "layer_type": "basic"},
+    ),
+    "convnext": ("ConvNextForImageClassification", "ConvNextConfig", STAGES),
+    "convnextv2": ("ConvNextV2ForImageClassification", "ConvNextV2Config", STAGES),
+    "dinov3_convnext": (
+        "DINOv3ConvNextModel",
+        "DINOv3ConvNextConfig",
+        {k: STAGES[k] for k in ("hidden_sizes", "depths")},
+    ),
+}
 # a module's name in timm, our tap
 TAPS = (
+    (r"stem|bn1", "stem/norm"),
+    (r"maxpool", "stem/pool"),
+    (r"layer(\d)\.(\d+)", "stage{}/unit{:02}/resid/post"),
+    (r"layer(\d)\.(\d+)\.bn1", "stage{}/unit{:02}/norm1/out"),
+    (r"layer(\d)\.(\d+)\.downsample", "stage{}/unit{:02}/skip/out"),
+    (r"stages\.(\d)\.downsample", "stage{}+/down/conv"),
+    (r"stages\.(\d)\.blocks\.(\d+)", "stage{}+/unit{:02}/resid/post"),
+    (r"stages\.(\d)\.blocks\.(\d+)\.conv_dw", "stage{}+/unit{:02}/conv1/out"),
+    (r"stages\.(\d)\.blocks\.(\d+)\.mlp", "stage{}+/unit{:02}/mlp/out"),
     (r"patch_embed\.norm", "stem/embed_norm"),
     (r"norm_pre", "stem/ln"),
     (r"blocks\.(\d+)", "block{:02}/resid/post"),
@@ -100,21 +139,31 @@ def filled(model):
     return model.eval()
 
 
+def last(value):
+    """A convolutional network's map with its channels last: all our maps are square, no side is a width."""
+    return (value.permute(0, 2, 3, 1) if value.ndim == 4 and value.shape[2] == value.shape[3] else value).numpy()
+
+
 def timm_case(name):
     """What timm makes of a case."""
     import timm
 
     timm.layers.set_fused_attn(False)  # so that probabilities exist
-    architecture, given = TIMM[name]
-    arguments = {"img_size": 64, "num_classes": 7} if given is None else {**SMALL, **given}
+    architecture, given = {**TIMM, **TIMM_CONV}[name]
+    convolutional = name in TIMM_CONV
+    turned = last if convolutional else torch.Tensor.numpy
+    small = {} if convolutional else SMALL
+    arguments = {"img_size": 64, "num_classes": 7} if given is None else {**small, **given}
     model = filled(timm.create_model(architecture, **arguments))
-    size = (arguments["img_size"],) * 2
+    size = (arguments.get("img_size", 64),) * 2
     found, seen = {}, {}
     for module_name, module in model.named_modules():
         for pattern, tap in TAPS:
             if (match := re.fullmatch(pattern, module_name)) and not isinstance(module, torch.nn.Identity):
                 tap = tap.format(*map(int, match.groups()))
-                module.register_forward_hook(lambda _, __, out, tap=tap: seen.__setitem__(tap, out.numpy()))
+                tap = tap.replace("stem/ln", "final/norm/out") if convolutional else tap
+                tap = re.sub(r"(\d)\+", lambda found: str(int(found[1]) + 1), tap)  # ours count stages from 1
+                module.register_forward_hook(lambda _, __, out, tap=tap: seen.__setitem__(tap, turned(out).copy()))
     with torch.no_grad():
         found["answer"] = model(images(size)).numpy()
     found["taps"] = {tap: seeded.summary(value).tolist() for tap, value in seen.items()}
@@ -122,11 +171,11 @@ def timm_case(name):
     kept = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std", "fixed_input_size")
     config = {
         **{"architecture": architecture, "num_classes": model.num_classes, "num_features": model.num_features},
-        **{"global_pool": model.global_pool, "model_args": arguments},
+        **{"global_pool": "avg" if convolutional else model.global_pool, "model_args": arguments},
         "pretrained_cfg": {key: cfg[key] for key in kept if key in cfg},
     }
     shapes = {key: list(value.shape) for key, value in model.state_dict().items()}
-    other = OTHER if given is not None else (96, 80)
+    other = (96, 80) if given is None else (96, 64) if convolutional else OTHER
     with torch.no_grad():
         if hasattr(model, "set_input_size"):
             model.set_input_size(img_size=other)
@@ -138,7 +187,9 @@ def transformers_case(name):
     """What transformers makes of a case."""
     import transformers
 
-    model_name, config_name, arguments = TRANSFORMERS[name]
+    model_name, config_name, arguments = {**TRANSFORMERS, **TRANSFORMERS_CONV}[name]
+    if name in TRANSFORMERS_CONV:
+        return transformers_conv_case(model_name, config_name, arguments)
     given = {**HF, **arguments}
     if config_name.startswith("Dinov2"):
         given.pop("intermediate_size")
@@ -167,6 +218,25 @@ def transformers_case(name):
     if name not in ("mae",):
         found |= _answers(model, images(OTHER), "answer_other", False)
     return {**found, "config": written, "shapes": shapes, "size": (SIZE, SIZE), "size_other": OTHER}
+
+
+def transformers_conv_case(model_name, config_name, arguments):
+    """What transformers makes of a convolutional network."""
+    import transformers
+
+    model = filled(getattr(transformers, model_name)(getattr(transformers, config_name)(**arguments)))
+    shapes = {key: list(value.shape) for key, value in model.state_dict().items()}
+    found = {"config": model.config.to_dict(), "shapes": shapes, "size": (64, 64), "size_other": (96, 64)}
+    for key, size in (("answer", (64, 64)), ("answer_other", (96, 64))):
+        with torch.no_grad():
+            out = model(images(size), output_hidden_states=True)
+        found[key] = (out.logits if hasattr(out, "logits") else out.pooler_output).numpy()
+    units = arguments["depths"]
+    with torch.no_grad():
+        states = model(images((64, 64)), output_hidden_states=True).hidden_states[-len(units) :]
+    taps = {f"stage{i + 1}/unit{n - 1:02}/resid/post": h for i, (n, h) in enumerate(zip(units, states, strict=True))}
+    found["taps"] = {tap: seeded.summary(value.permute(0, 2, 3, 1).numpy()).tolist() for tap, value in taps.items()}
+    return found
 
 
 def _answers(model, pixels, key, sublayers):
@@ -237,7 +307,8 @@ def main(wanted):
     torch_seeded.HERE.mkdir(exist_ok=True)
     (torch_seeded.HERE / "timm_architectures.txt").write_text("\n".join(architectures()) + "\n")
     np.savez_compressed(torch_seeded.HERE / "resample.npz", **resampling())
-    everything = [*(("timm", name) for name in TIMM), *(("hf", name) for name in TRANSFORMERS)]
+    everything = [*(("timm", name) for name in (*TIMM, *TIMM_CONV))]
+    everything += [("hf", name) for name in (*TRANSFORMERS, *TRANSFORMERS_CONV)]
     for dialect, name in everything:
         if wanted and f"{dialect}_{name}" not in wanted:
             continue

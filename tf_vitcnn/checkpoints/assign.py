@@ -13,11 +13,12 @@ import numpy as np
 
 from tf_vitcnn.checkpoints.arrays import Array
 from tf_vitcnn.checkpoints.found import Found
-from tf_vitcnn.checkpoints.layouts import Row, grid, rows
+from tf_vitcnn.checkpoints.layouts import grid, rows
 from tf_vitcnn.checkpoints.resample import resampled
+from tf_vitcnn.checkpoints.row import Row
 from tf_vitcnn.checkpoints.vit_npz import POSITIONS
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.models.specs import Spec, ViTSpec
+from tf_vitcnn.models.specs import AnySpec, ViTSpec
 
 if TYPE_CHECKING:
     import keras
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 LISTED = 12
 
 
-def mismatches(found: Found, spec: Spec) -> str:
+def mismatches(found: Found, spec: AnySpec) -> str:
     """What of the file and what of the architecture does not fit the other; empty when all does."""
     size = found.image_size or (224, 224)
     expected = {row.key: row for row in rows(spec, size, found.classes)}
@@ -43,7 +44,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:LISTED]) + more
 
 
-def fill(model: keras.Model, found: Found, spec: Spec, image_size: tuple[int, int]) -> None:
+def fill(model: keras.Model, found: Found, spec: AnySpec, image_size: tuple[int, int]) -> None:
     """Copies the checkpoint into the model, one array at a time."""
     arrays = _positioned(found, spec, image_size)
     weights = {path: weight for path, weight in weights_of(model)}
@@ -65,7 +66,7 @@ def _values(source: str, array: Array, row: Row) -> np.ndarray:
     return values
 
 
-def _positioned(found: Found, spec: Spec, image_size: tuple[int, int]) -> dict[str, Array]:
+def _positioned(found: Found, spec: AnySpec, image_size: tuple[int, int]) -> dict[str, Array]:
     """The arrays, position embeddings interpolated from the file's grid to the subject's."""
     arrays = dict(found.arrays)
     if not isinstance(spec, ViTSpec) or not spec.added or found.image_size == image_size:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tf_vitcnn.checkpoints.arrays import Array
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.models.specs import Spec
+from tf_vitcnn.models.specs import AnySpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +18,7 @@ class Found:
     source: str  # the file or folder, for messages
     family: str  # vit (deit and hybrids too), bit, mixer
     arrays: Mapping[str, Array]
-    spec: Spec
+    spec: AnySpec
     classes: int
     image_size: tuple[int, int] | None  # None: any
     spelled: Callable[[str], str] = field(default=str)  # a released name as this file would write it

@@ -9,34 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
-from typing import NamedTuple
 
-from tf_vitcnn.models.specs import MixerSpec, ResNetSpec, Spec, ViTSpec
-
-
-class Row(NamedTuple):
-    """One weight."""
-
-    target: str  # `layer/weight` in our model
-    key: str  # in the released files
-    shape: tuple[int, ...]
-
+from tf_vitcnn.checkpoints.conv_layouts import conv_rows
+from tf_vitcnn.checkpoints.row import Row
+from tf_vitcnn.models.specs import AnySpec, ConvSpec, MixerSpec, ResNetSpec, ViTSpec
 
 Size = tuple[int, int]
 QKV = (("q", "query"), ("k", "key"), ("v", "value"))
 MAP = "MAPHead_0"
 
 
-def rows(spec: Spec, image_size: Size, classes: int) -> list[Row]:
+def rows(spec: AnySpec, image_size: Size, classes: int) -> list[Row]:
     """Every weight of the architecture; `classes=0` leaves the head out."""
     if isinstance(spec, ResNetSpec):
         return list(_bit(spec, classes))
+    if isinstance(spec, ConvSpec):
+        return conv_rows(spec, classes)
     if isinstance(spec, MixerSpec):
         return list(_mixer(spec, grid(spec, image_size), classes))
     return list(_vit(spec, grid(spec, image_size), classes))
 
 
-def count(spec: Spec, image_size: Size, classes: int) -> int:
+def count(spec: AnySpec, image_size: Size, classes: int) -> int:
     """The number of parameters."""
     return sum(prod(row.shape) for row in rows(spec, image_size, classes))
 

@@ -20,7 +20,7 @@ from tf_vitcnn.checkpoints.found import Found
 from tf_vitcnn.checkpoints.open import open_checkpoint
 from tf_vitcnn.checkpoints.released import is_released, load_released, local
 from tf_vitcnn.errors import BadInput, unknown
-from tf_vitcnn.models.specs import SPECS, MixerSpec, ResNetSpec, Spec, ViTSpec, family_of
+from tf_vitcnn.models.specs import SPECS, ConvSpec, MixerSpec, ResNetSpec, Spec, ViTSpec, family_of
 
 if TYPE_CHECKING:
     from tf_vitcnn.subject import Subject
@@ -138,6 +138,7 @@ def checked(architecture: str, where: str) -> tuple[Found, Spec]:
     """A checkpoint that fits the architecture, and the sizes to build (head and `pre_logits` as the file has them)."""
     wanted = SPECS.get(architecture)
     found = open_checkpoint(where, architecture, wanted)
+    assert not isinstance(found.spec, ConvSpec), found  # only safetensors hold these
     family = architecture if wanted is None else family_of(wanted)
     expected = {"deit": "vit", "hybrid": "vit"}.get(family, family)
     if found.family != expected:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tf_vitcnn.checkpoints import layouts
 from tf_vitcnn.checkpoints.assign import fingerprint
-from tf_vitcnn.models.specs import ResNetSpec, Spec, ViTSpec, family_of
+from tf_vitcnn.models.specs import AnySpec, MixerSpec, ViTSpec, blocks_of, family_of
 
 if TYPE_CHECKING:
     import keras
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def subject(
-    name: str, spec: str, model: keras.Model, sizes: Spec, preprocessing: Preprocessing, about: dict[str, Any]
+    name: str, spec: str, model: keras.Model, sizes: AnySpec, preprocessing: Preprocessing, about: dict[str, Any]
 ) -> Subject:
     """The subject of one of our models, with its provenance."""
     from tf_vitcnn.subject import Subject
 
-    tokens = None if isinstance(sizes, ResNetSpec) else sizes
+    tokens = sizes if isinstance(sizes, ViTSpec | MixerSpec) else None
     provenance = {
         "name": name,
         "spec": spec,
@@ -30,7 +30,7 @@ def subject(
         "pool": sizes.pool if isinstance(sizes, ViTSpec) else "gap",
         "patch_size": layouts.stride(tokens) if tokens else None,
         "image_size": list(preprocessing.size),
-        "depth": sum(sizes.units) if isinstance(sizes, ResNetSpec) else sizes.depth,
+        "depth": blocks_of(sizes),
         "no_skip": [],
         "architecture": {"kind": type(sizes).__name__, **asdict(sizes)},
         "training_images": None,

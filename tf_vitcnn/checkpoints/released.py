@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tf_vitcnn.checkpoints import hub, ours, timm_vit, transformers_vit
+from tf_vitcnn.checkpoints import hub, ours, timm_vit, torch_conv, transformers_vit
+from tf_vitcnn.checkpoints.arrays import Array
 from tf_vitcnn.checkpoints.assign import fill, mismatches
 from tf_vitcnn.checkpoints.found import Found
 from tf_vitcnn.checkpoints.safetensors_file import open_folder, open_safetensors, read_json
 from tf_vitcnn.checkpoints.torch_images import Seen, of_timm, of_transformers
-from tf_vitcnn.errors import BadInput, unknown
+from tf_vitcnn.errors import BadInput
 
 if TYPE_CHECKING:
     from tf_vitcnn.subject import Subject
@@ -65,18 +66,27 @@ def opened(spec: str) -> Opened:
     dialect = dialect or ("timm" if "architecture" in config else "hf")
     arrays = open_folder(path) if path.is_dir() else open_safetensors(path)
     if dialect == "timm":
-        name = timm_vit.architecture(str(path), config)
-        if not timm_vit.reads(name):
-            raise BadInput(f"{spec}: {name} is none of timm's networks that we build; expected a ViT such as vit_*")
-        found = timm_vit.read(str(path), arrays, config)
+        found = _of_timm(spec, str(path), arrays, config)
+    elif config.get("model_type") in torch_conv.MODEL_TYPES:
+        found = torch_conv.of_transformers(str(path), arrays, config)
     else:
-        if "model_type" not in config:
-            raise unknown("model_type of transformers", "nothing", transformers_vit.KINDS)
         found = transformers_vit.read(str(path), arrays, config)
     if wrong := mismatches(found, found.spec):
         what = config.get("architecture") or config.get("model_type")
         raise BadInput(f"{path}: does not fit {what} as its config.json has it: {wrong}")
     return Opened(dialect, path, config, found)
+
+
+def _of_timm(spec: str, source: str, arrays: Mapping[str, Array], config: Mapping[str, Any]) -> Found:
+    name = timm_vit.architecture(source, config)
+    if torch_conv.reads(name):
+        return torch_conv.of_timm(source, arrays, config)
+    if timm_vit.reads(name):
+        return timm_vit.read(source, arrays, config)
+    raise BadInput(
+        f"{spec}: {name} is none of timm's networks that we build; expected a ViT (vit_*, deit*, ...), "
+        "a ResNet (resnet*, resnext*, wide_resnet*) or a ConvNeXt (convnext*)"
+    )
 
 
 def load_released(spec: str, image_size: Size | None, name: str | None) -> Subject:

@@ -15,6 +15,7 @@ from tf_vitcnn.checkpoints import torch_vit
 from tf_vitcnn.checkpoints.arrays import Array
 from tf_vitcnn.checkpoints.found import Found, within
 from tf_vitcnn.checkpoints.torch_config import number, pair
+from tf_vitcnn.checkpoints.torch_conv import MODEL_TYPES
 from tf_vitcnn.errors import BadInput, unknown
 from tf_vitcnn.models.specs import ViTSpec
 
@@ -72,7 +73,7 @@ def read(source: str, arrays: Mapping[str, Array], config: Config) -> Found:
     if name in WHOLE:
         config = {**(config.get("vision_config") or {}), "projection_dim": config.get("projection_dim")}
     if kind_name not in KINDS:
-        raise unknown("model_type of transformers", str(name), [*KINDS, *WHOLE])
+        raise unknown("model_type of transformers", str(name), [*KINDS, *WHOLE, *MODEL_TYPES])
     kind = KINDS[str(kind_name)]
     arrays = _bare(arrays)
     # a pooler is a layer before the head only in ViT; elsewhere nothing is trained to read it

@@ -10,16 +10,40 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.models.specs import SPECS, MixerSpec, ResNetSpec, Spec, ViTSpec, check, family_of, spec_of
+from tf_vitcnn.models.specs import (
+    SPECS,
+    AnySpec,
+    ConvNeXtSpec,
+    MixerSpec,
+    PostResNetSpec,
+    ResNetSpec,
+    Spec,
+    ViTSpec,
+    blocks_of,
+    check,
+    family_of,
+    spec_of,
+)
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["SPECS", "MixerSpec", "ResNetSpec", "Spec", "ViTSpec", "build", "family_of", "spec_of"]
+__all__ = [
+    "SPECS",
+    "ConvNeXtSpec",
+    "MixerSpec",
+    "PostResNetSpec",
+    "ResNetSpec",
+    "Spec",
+    "ViTSpec",
+    "build",
+    "family_of",
+    "spec_of",
+]
 
 
 def build(
-    spec: Spec | str,
+    spec: AnySpec | str,
     *,
     image_size: int | tuple[int, int] = 224,
     classes: int = 1000,
@@ -43,18 +67,26 @@ def build(
         raise BadInput(f"image size {size[0]} x {size[1]}: expected positive numbers of pixels")
     if classes < 0:
         raise BadInput(f"classes={classes}: expected a positive number, or 0 for no head")
-    blocks = sum(spec.units) if isinstance(spec, ResNetSpec) else spec.depth
+    blocks = blocks_of(spec)
     if bad := sorted(set(no_skip) - set(range(blocks))):
         raise BadInput(f"no block {bad[0]} to take the skips from: {name} has blocks 0 to {blocks - 1}")
     return _builder(spec)(spec, size, classes, seed, frozenset(no_skip), name)
 
 
-def _builder(spec: Spec) -> Any:
+def _builder(spec: AnySpec) -> Any:
     """The function that builds the family; imported here, as it imports TensorFlow."""
     if isinstance(spec, ResNetSpec):
         from tf_vitcnn.models.resnet import resnet
 
         return resnet
+    if isinstance(spec, PostResNetSpec):
+        from tf_vitcnn.models.resnet_post import resnet_post
+
+        return resnet_post
+    if isinstance(spec, ConvNeXtSpec):
+        from tf_vitcnn.models.convnext import convnext
+
+        return convnext
     if isinstance(spec, MixerSpec):
         from tf_vitcnn.models.mixer import mixer
 

@@ -243,20 +243,19 @@ class RMSNorm(keras.layers.Layer):
 
 
 @_register
-class Skip(keras.layers.Layer):
-    """A sequence [b, t, d] without its first tokens."""
+class ResponseNorm(keras.layers.Layer):
+    """Channels of x [b, h, w, c] weighed by how they respond over the image (Woo et al., 2023, "ConvNeXt V2")."""
 
-    def __init__(self, first: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.first = int(first)
+    def build(self, shape: Any) -> None:
+        """Adds a scale and a shift for each channel."""
+        self.gamma = self.add_weight(name="gamma", shape=shape[-1:], initializer="zeros")
+        self.beta = self.add_weight(name="beta", shape=shape[-1:], initializer="zeros")
 
     def call(self, x: Any) -> Any:
-        """The tokens from the `first` on."""
-        return x[:, self.first :]
-
-    def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs."""
-        return {**super().get_config(), "first": self.first}
+        """X and its scaled product with each channel's norm over the image, over the mean of these norms."""
+        norms = ops.sqrt(ops.sum(ops.square(x), axis=(1, 2), keepdims=True))
+        weights = norms / (ops.mean(norms, axis=-1, keepdims=True) + 1e-6)
+        return x + self.gamma * (x * weights) + self.beta
 
 
 @_register

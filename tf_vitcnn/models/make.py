@@ -83,6 +83,33 @@ class Make:
         layer = StdConv2D(width, size, use_bias=False, kernel_initializer=kernel, name=layer_name(tap), **kwargs)
         return layer(x)
 
+    def conv(
+        self, tap: str, x: Any, width: int, size: int, stride: int = 1, bias: bool = False, groups: int = 1
+    ) -> Any:
+        """A convolution, padded by as much on both sides as keeps an odd kernel centred."""
+        kernel = self.kernel(tap, size * size * x.shape[-1] // groups)
+        if stride == 1:
+            padding = "same"
+        else:  # SAME would pad even sizes on one side only
+            padding = "valid"
+            x = keras.layers.ZeroPadding2D((size - 1) // 2, name=layer_name(f"{tap}/pad"))(x) if size % 2 else x
+        layer = keras.layers.Conv2D(
+            width,
+            size,
+            stride,
+            padding,
+            groups=groups,
+            use_bias=bias,
+            kernel_initializer=kernel,
+            name=layer_name(tap),
+        )
+        return layer(x)
+
+
+def batch_norm(tap: str, x: Any) -> Any:
+    """Each channel less its mean over its deviation in training, then scaled and shifted."""
+    return keras.layers.BatchNormalization(epsilon=1e-5, name=layer_name(tap))(x)
+
 
 def layer_norm(tap: str, x: Any, epsilon: float = 1e-6, kind: str = "layer", center: bool = True) -> Any:
     """Each token with mean 0 and variance 1 (or over its root mean square), then scaled and shifted."""

@@ -83,6 +83,36 @@ class ResNetSpec:
 
 
 @dataclass(frozen=True)
+class PostResNetSpec:
+    """A ResNet with batch norms, activated after each addition (He et al., 2015; strides in the 3 x 3 as in v1.5)."""
+
+    units: tuple[int, ...]  # of each stage
+    inner: tuple[int, ...]  # channels inside each stage's units
+    outer: tuple[int, ...]  # and after them
+    bottleneck: bool = True  # 1 x 1, 3 x 3, 1 x 1; else two 3 x 3
+    groups: int = 1  # of the 3 x 3 (ResNeXt)
+    stem: tuple[int, ...] = (64,)  # channels of one 7 x 7 convolution, or of three 3 x 3
+    mean_skip: bool = False  # where a unit strides, its skip is averaged and then projected (ResNet-D)
+
+
+@dataclass(frozen=True)
+class ConvNeXtSpec:
+    """A ConvNeXt (Liu et al., 2022), of the second version with `response_norm`."""
+
+    units: tuple[int, ...]
+    widths: tuple[int, ...]
+    patch: int = 4
+    kernel: int = 7
+    expansion: int = 4
+    layer_scale: bool = True
+    response_norm: bool = False
+    gelu: str = "exact"
+    epsilon: float = 1e-6
+    head_epsilon: float | None = None  # of the last norm, where it has another
+    final_norm: str = "pooled"  # or "tokens": before the pooling; "none"
+
+
+@dataclass(frozen=True)
 class MixerSpec:
     """An MLP-Mixer."""
 
@@ -93,7 +123,9 @@ class MixerSpec:
     channels_mlp: int
 
 
-Spec = ViTSpec | ResNetSpec | MixerSpec
+ConvSpec = PostResNetSpec | ConvNeXtSpec
+Spec = ViTSpec | ResNetSpec | MixerSpec  # what we train, and the paper compares
+AnySpec = Spec | ConvSpec
 
 # name: width, depth, heads, mlp
 _VIT = {
@@ -151,8 +183,10 @@ def spec_of(name: str) -> Spec:
     return SPECS[name]
 
 
-def family_of(spec: Spec) -> str:
-    """One of vit, deit, hybrid, bit, mixer."""
+def family_of(spec: AnySpec) -> str:
+    """One of vit, deit, hybrid, bit, mixer, resnet."""
+    if isinstance(spec, ConvSpec):
+        return "resnet"
     if isinstance(spec, ResNetSpec):
         return "bit"
     if isinstance(spec, MixerSpec):
@@ -162,10 +196,15 @@ def family_of(spec: Spec) -> str:
     return "deit" if spec.distilled or spec.gelu == "exact" else "vit"
 
 
-def check(spec: Spec) -> None:
+def blocks_of(spec: AnySpec) -> int:
+    """How many blocks, or units of a ResNet, have skip connections."""
+    return sum(spec.units) if isinstance(spec, ResNetSpec | PostResNetSpec | ConvNeXtSpec) else spec.depth
+
+
+def check(spec: AnySpec) -> None:
     """Refuses sizes that no network can have."""
     for name, value in vars(spec).items():
-        least = min(value, default=0) if name == "units" else value
+        least = min(value, default=0) if isinstance(value, tuple) and name != "no_bias" else value
         if type(least) in (int, float) and least <= 0 and name not in ("pre_logits", "registers"):
             raise BadInput(f"{name}={value}: expected a positive number")
     if isinstance(spec, ViTSpec) and spec.width % spec.heads:

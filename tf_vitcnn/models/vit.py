@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from tf_vitcnn.models.layers import Einsum, LayerScale, Query, Rotary, Skip, Take, Tokens
+from tf_vitcnn.models.layers import Einsum, LayerScale, Query, Rotary, Take, Tokens
 from tf_vitcnn.models.make import Make, activation, add, check_patch, layer_norm
 from tf_vitcnn.models.resnet import hybrid_stem
 from tf_vitcnn.models.specs import ViTSpec
@@ -134,7 +134,7 @@ def pooled(x: Any, out: Out, spec: ViTSpec, make: Make) -> Any:
         return Take(0, name="head.pooled")(x)
     cls = Take(0, name="head.cls")(x) if spec.pool == "cls+gap" else None
     if spec.extra and not spec.pool_extra:
-        x = Skip(len(spec.extra), name="head.grid")(x)
+        x = keras.layers.Cropping1D((len(spec.extra), 0), name="head.grid")(x)
     if spec.pool == "map":
         return attended(x, out, spec, make)
     if cls is None:
