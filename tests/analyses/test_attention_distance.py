@@ -13,9 +13,9 @@ from tf_vitcnn.analyses.attention_distance.claims import (
     low_layers_local_and_global,
 )
 from tf_vitcnn.engine.door import run
-from tf_vitcnn.errors import BadInput
+from tf_vitcnn.errors import BadInput, MissingLayer, Unanswerable
 from tf_vitcnn.stats.attention import uniform_distance
-from tf_vitcnn.verdicts.claim import Untested, judge
+from tf_vitcnn.verdicts.claim import judge
 from tf_vitcnn.verdicts.evidence import Result
 
 
@@ -144,9 +144,11 @@ def test_claims_of_figure_3():
 def test_claims_of_figure_3_need_the_lowest_and_highest_layers_and_the_patch_size():
     paper = result([MIXED, MIXED, GLOBAL, GLOBAL])
     part = Result(paper.table[paper.table.layer != "block00/attn/probs"], paper.sidecar)
-    assert isinstance(low_layers_local_and_global(part), Untested)
+    with pytest.raises(MissingLayer, match="block00/attn/probs"):
+        low_layers_local_and_global(part)
     paper.subject["patch_size"] = None  # as a foreign network's record
-    assert isinstance(high_layers_global(paper), Untested)
+    with pytest.raises(Unanswerable, match="patch size"):
+        high_layers_global(paper)
 
 
 def test_less_data_is_compared_with_more_of_the_same_architecture():

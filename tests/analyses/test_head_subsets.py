@@ -6,7 +6,8 @@ from tests import synthetic, toys
 from tests.stats.test_attention import looped
 from tests.stats.test_hsic import reference
 from tf_vitcnn.analyses import find
-from tf_vitcnn.analyses.head_subsets.analysis import local_heads_like_resnet, subsets
+from tf_vitcnn.analyses.head_subsets.analysis import subsets
+from tf_vitcnn.analyses.head_subsets.claims import local_heads_like_resnet
 from tf_vitcnn.engine.door import run
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.verdicts.claim import Untested

@@ -6,7 +6,8 @@ import pytest
 from tests import synthetic
 from tf_vitcnn import analyses
 from tf_vitcnn.analyses.base import Run
-from tf_vitcnn.analyses.localization.analysis import Localization, _cutter, own_to_best
+from tf_vitcnn.analyses.localization.analysis import Localization, _cutter
+from tf_vitcnn.analyses.localization.claims import own_to_best
 from tf_vitcnn.data.images import Preprocessing
 from tf_vitcnn.engine.door import run
 from tf_vitcnn.errors import BadInput
@@ -100,10 +101,13 @@ def test_a_vector_has_no_positions():
         run("localization", subject, "noise:8", images=16, batch=16, taps="head/pooled")
 
 
+LAST = {"vit": "block05/resid/post", "gap": "block05/resid/post", "bit": "stage4/unit01/resid/post"}
+
+
 def grid_table(best, side=4, name="m"):
     """A table whose every token matches the patch best(row, col) best."""
     rows = [
-        (name, 5, "block00/resid/post", r, c, pr, pc, 0.9 if (pr, pc) == best(r, c) else 0.1)
+        (name, 5, LAST["vit"], r, c, pr, pc, 0.9 if (pr, pc) == best(r, c) else 0.1)
         for r in range(side)
         for c in range(side)
         for pr in range(side)
@@ -114,6 +118,7 @@ def grid_table(best, side=4, name="m"):
 
 
 def result(table, kind="vit"):
+    table = table.assign(layer=LAST[kind])
     return Result(table, synthetic.sidecar("localization", synthetic.subject("m", kind)))
 
 

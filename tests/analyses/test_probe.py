@@ -264,14 +264,16 @@ def test_what_is_refused(vit, tmp_path):
 
 def curve(name, kind, readouts, patching="paper", **more):
     """A probe table with accuracies {readout: one value per layer}."""
+    blocks = len(next(iter(readouts.values())))
+    who = synthetic.subject(name, kind, blocks=(1,) * blocks if kind == "bit" else blocks, **more)
     rows = [
-        {"model": name, "depth": i, "layer": f"block{i:02d}/resid/post", "readout": r, "accuracy": a, "l2": 1.0}
+        {"model": name, "depth": depth, "layer": layer, "readout": r, "accuracy": a, "l2": 1.0}
         for r, values in readouts.items()
-        for i, a in enumerate(values)
+        for (depth, layer), a in zip(synthetic.ends(who), values, strict=True)
     ]
     table = pd.DataFrame(rows).assign(accuracy_lo=lambda t: t.accuracy - 0.01, accuracy_hi=lambda t: t.accuracy + 0.01)
     parameters = {"shots": 10, "data": "digits:train", "test": "digits:test", "patching": patching}
-    record = synthetic.sidecar("probe", synthetic.subject(name, kind, **more), **parameters)
+    record = synthetic.sidecar("probe", who, **parameters)
     return Result(probe.Probe.schema.check(table), record, f"{name}.csv")
 
 

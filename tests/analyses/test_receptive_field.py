@@ -11,10 +11,11 @@ from tf_vitcnn.analyses.receptive_field import analysis, claims
 from tf_vitcnn.analyses.receptive_field.analysis import ReceptiveField
 from tf_vitcnn.data.images import Preprocessing
 from tf_vitcnn.engine.door import run
-from tf_vitcnn.errors import BadInput
+from tf_vitcnn.errors import BadInput, Unanswerable
 from tf_vitcnn.subject import Subject
 from tf_vitcnn.verdicts.claim import Untested
 from tf_vitcnn.verdicts.evidence import Result
+from tf_vitcnn.verdicts.structure import structure_of
 
 
 def grid_of(table, layer):
@@ -176,7 +177,8 @@ def test_bad_requests_are_refused_in_one_line(more, says):
 def blob(layer, subject, radius, floor=0.0, cell=4):
     """A Gaussian around the layer's own position, on a uniform floor that holds `floor` of the gradient."""
     size = subject["image_size"]
-    middle = claims.centre(layer, subject)
+    (unit,) = (u for u in structure_of(subject).units if layer in (u.branch, u.end))
+    middle = [(n // 2 + 0.5) * side / n for n, side in zip(unit.grid, size, strict=True)]
     y, x = (np.arange(s // cell) * cell + cell / 2 for s in size)
     cells = np.exp(-((y[:, None] - middle[0]) ** 2 + (x - middle[1]) ** 2) / (2 * radius**2))
     return (1 - floor) * cells / cells.sum() + floor / cells.size
@@ -229,7 +231,8 @@ def test_claim_that_branches_shrink_at_stages_joins_tables_of_one_model():
     checks = claims.branch_shrinks_at_stages([post, branch])
     assert len(checks) == 6
     assert all(check.margin > 0 for check in checks)
-    assert isinstance(claims.branch_shrinks_at_stages([post]), Untested)
+    with pytest.raises(Unanswerable, match=r"stage2/unit00/branch/out: --taps '\*/branch/out'"):
+        claims.branch_shrinks_at_stages([post])
     assert not all(
         c.margin > 0
         for c in claims.branch_shrinks_at_stages([post, result("bit", list(branch.layers.layer), lambda *_: (20, 0))])
@@ -240,7 +243,8 @@ def test_claim_that_the_residual_keeps_the_centre():
     layers = [f"block{i:02d}/{site}" for i in range(12) for site in ("attn/out", "resid/mid")]
     paper = result("vit", layers, lambda layer, depth: (8, 0.9 if "attn" in layer else 0.3))
     assert claims.residual_keeps_centre([paper]).value == 1
-    assert isinstance(claims.residual_keeps_centre([result("vit", VIT, lambda *_: (8, 0))]), Untested)
+    with pytest.raises(Unanswerable, match="block06/attn/out"):
+        claims.residual_keeps_centre([result("vit", VIT, lambda *_: (8, 0))])
 
 
 def test_geometry_of_squares_and_radii():

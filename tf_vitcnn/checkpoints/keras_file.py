@@ -21,6 +21,7 @@ Size = tuple[int, int]
 FROM_CARD = (
     *("family", "pool", "patch_size", "depth", "no_skip", "training_images", "trained_on", "finetuned_from"),
     *("final_accuracy", "fraction", "seed", "data_fingerprint", "classes", "class_names", "architecture"),
+    *("validation_images", "domain"),
 )
 
 
@@ -33,6 +34,9 @@ def load_file(spec: str, image_size: Size | None, name: str | None) -> Subject:
     model = _loaded(path)
     about = {key: card[key] for key in FROM_CARD if key in card}
     if card:
+        settled = card.get("settled") or {}
+        # paths say nothing of how it was trained
+        about["recipe"] = {key: value for key, value in settled.items() if key not in ("data", "val", "from")} or None
         about["random"] = not (card.get("trained_on") or card.get("finetuned_from"))
     preprocessing = _preprocessing(path, card) if card.get("preprocessing") else None
     return foreign(name or path.stem, spec, model, image_size, preprocessing, about)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
+from tf_vitcnn.data import domains
 from tf_vitcnn.data.sources import Source, naming_corrupt, open_source
 from tf_vitcnn.devices.strategy import named_strategy
 from tf_vitcnn.errors import BadInput
@@ -131,6 +132,8 @@ class Task:
             "data_fingerprint": self.source.fingerprint,
             "val": self.val.source.spec if self.val else None,
             "fraction": self.recipe.fraction,
+            "validation_images": len(self.val) if self.val else None,
+            "domain": domains.of(self.source.spec),
             "training_images": len(self.indices) if self.order.steps else 0,
             "trained_on": self.source.spec if self.order.steps else None,
             "finetuned_from": _origin_name(self.recipe.start),

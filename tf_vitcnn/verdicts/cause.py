@@ -17,6 +17,7 @@ Subject = Mapping[str, Any]
 class Cause(NamedTuple):
     """What may differ: facts of the subjects, and entries of their recipes."""
 
+    words: str
     facts: tuple[str, ...]
     recipe: tuple[str, ...] = ()
 
@@ -24,12 +25,12 @@ class Cause(NamedTuple):
 DATA = ("training images", "trained on", "fraction")
 SHAPE = ("architecture", "pool", "skips cut", "image size")
 CAUSES = {
-    "pool": Cause(("pool",), ("pool", "rate")),  # the paper trains pooled models with a lower rate
-    "data": Cause(DATA, ("epochs",)),  # fewer images, more passes
-    "size": Cause(("architecture",), ("patch", "width", "depth", "heads", "mlp", "tokens_mlp", "units")),
-    "skips": Cause(("skips cut",), ("no_skip",)),
-    "tuning": Cause((*DATA, "fine-tuned from", "recipe", "image size")),
-    "network": Cause((*SHAPE, "fine-tuned from", "recipe")),
+    "pool": Cause("pooling", ("pool",), ("pool", "rate")),  # the paper trains pooled models with a lower rate
+    "data": Cause("the amount of data", DATA, ("epochs", "batch")),  # fewer images, more passes of smaller minibatches
+    "size": Cause("size", ("architecture",), ("patch", "width", "depth", "heads", "mlp", "tokens_mlp", "units")),
+    "skips": Cause("the skips", ("skips cut",), ("no_skip",)),
+    "tuning": Cause("fine-tuning", (*DATA, "fine-tuned from", "recipe", "image size")),
+    "network": Cause("the network", (*SHAPE, "fine-tuned from", "recipe")),
 }
 # entries of a recipe that are facts of their own, or no cause of anything
 NOT_RECIPE = ("model", "data", "val", "seed", "fraction", "from", "image_size", "precision")
@@ -79,6 +80,24 @@ def recipe(s: Subject) -> dict[str, Any]:
         return {k: v for k, v in recorded.items() if k not in NOT_RECIPE}
     variant = str(s.get("variant") or "")
     return {"release": next((name for name in RELEASES if variant.startswith(name)), "")} if variant else {}
+
+
+def came_from(tuned: Subject, before: Subject) -> bool:
+    """Whether a subject was fine-tuned from the other: its record names that model, or its release that release.
+
+    Of a released checkpoint `finetuned_from` is the data set before, so the other must be the checkpoint of the same
+    release that was trained on that.
+    """
+    source = tuned.get("finetuned_from")
+    if not source or before.get("random"):
+        return False
+    if source in (before.get("spec"), before.get("name"), before.get("weights_sha256")):
+        return True
+    if not tuned.get("variant") or before.get("finetuned_from") or before.get("trained_on") != source:
+        return False
+    # augreg's files are named after the run that they were fine-tuned from
+    ours, theirs = (str(s.get("source") or "").removesuffix(".npz") for s in (tuned, before))
+    return recipe(tuned) == recipe(before) and ("--" not in ours or ours.partition("--")[0] == theirs)
 
 
 def same_architecture(a: Subject, b: Subject) -> bool:

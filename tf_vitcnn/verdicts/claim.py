@@ -30,7 +30,7 @@ from typing import Any
 import pandas as pd
 
 from tf_vitcnn.errors import Unanswerable
-from tf_vitcnn.verdicts.cause import differences
+from tf_vitcnn.verdicts.cause import CAUSES, differences
 from tf_vitcnn.verdicts.evidence import (
     Need,
     Result,
@@ -39,7 +39,7 @@ from tf_vitcnn.verdicts.evidence import (
     same_architectures,
 )
 from tf_vitcnn.verdicts.interval import Sample, images_of, spread
-from tf_vitcnn.verdicts.verdict import UNKNOWN, Check, Statement, Verdict
+from tf_vitcnn.verdicts.verdict import UNKNOWN, UNSTEADY, Check, Statement, Verdict
 
 Z = 1.959963984540054
 
@@ -115,7 +115,10 @@ class Claim(Statement):
         why = disagreement(self.needs, chosen, self.varies)
         if not why and self.isolates:
             found = (differences(a, b, self.isolates) for a, b in self.compared(*chosen))
-            why = next((f"not {self.isolates} alone: {different}" for different in found if different), "")
+            why = next(
+                (f"differ in more than {CAUSES[self.isolates].words}: {different}" for different in found if different),
+                "",
+            )
         return why
 
     def _verdict(self, chosen: tuple, baselines: Sequence[tuple]) -> Verdict:
@@ -150,8 +153,10 @@ class Claim(Statement):
         if not checks or any(math.isnan(c.margin) for c in checks):
             return replace(blank, note="the tables have no value for it")
         checks = self._with_intervals(chosen, checks)
-        unknown = any(math.isnan(c.low) for c in checks)
-        return replace(blank, checks=tuple(checks), note=UNKNOWN if unknown else "")
+        note = ""
+        if any(math.isnan(c.low) for c in checks):
+            note = UNKNOWN if any(r.groups is None for r in flat(chosen)) else UNSTEADY
+        return replace(blank, checks=tuple(checks), note=note)
 
     def _with_intervals(self, chosen: tuple, checks: list[Check]) -> list[Check]:
         given = list(flat(chosen))

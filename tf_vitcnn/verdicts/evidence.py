@@ -126,6 +126,7 @@ class Need:
     group: Callable[[Result], Hashable] = lambda result: None
     keep: Callable[[Result], bool] = lambda result: True
     free: tuple[str, ...] = ()
+    words: str = ""  # what `keep` asks for
 
     def fits(self, result: Result, random: bool) -> bool:
         """Whether that table is one, of trained networks or of random ones."""
@@ -162,7 +163,7 @@ class Need:
             return " ".join(said) or "any model"
 
         against = f" against {who(self.against)}" if self.against is not None else ""
-        return f"{self.analysis} of {who(self.subject)}{against}"
+        return f"{self.analysis} of {who(self.subject)}{against}{', ' if self.words else ''}{self.words}"
 
 
 @dataclass(frozen=True)

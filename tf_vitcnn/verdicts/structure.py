@@ -61,7 +61,8 @@ class Structure:
     @property
     def ends(self) -> list[str]:
         """The stream at the end of each block (of a transformer) or unit (of a ResNet)."""
-        return [list(units)[-1].end for _, units in itertools.groupby(self.units, key=lambda unit: unit.block)]
+        named = [tap for tap in self.taps if tap.endswith("/resid/post")]
+        return [block[-1].end for block in self.blocks] or named
 
     @property
     def blocks(self) -> list[list[Unit]]:
@@ -72,6 +73,11 @@ class Structure:
     def sums(self) -> list[str]:
         """The stream after every addition."""
         return [unit.end for unit in self.units]
+
+    @property
+    def middle(self) -> int:
+        """How many additions the first half of the blocks has."""
+        return sum(len(block) for block in self.blocks[: len(self.blocks) // 2])
 
     @property
     def default(self) -> list[str]:

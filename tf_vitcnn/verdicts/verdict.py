@@ -30,6 +30,8 @@ Word = Literal["holds", "fails", "undecided", "untested"]
 FIGURE = re.compile(r"\b(?:[A-H]\.)?\d+\b")
 UNKNOWN = "no error known: a table without groups of images, made before there were errors over images"
 
+UNSTEADY = "no error known: without one of the groups of images the number cannot be measured"
+
 
 @dataclass(frozen=True)
 class Check:

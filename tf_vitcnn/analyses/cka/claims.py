@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
 from tf_vitcnn import taps
+from tf_vitcnn.errors import MissingLayer, Unanswerable
 from tf_vitcnn.verdicts.claim import Outcome, Untested, claim
 from tf_vitcnn.verdicts.evidence import MIXER, RESNET, VIT, Need, Result
+from tf_vitcnn.verdicts.structure import structure_of
 from tf_vitcnn.verdicts.verdict import above, below, between
 
 SQUARE = {"tokens": ("all", None), "pairs": lambda pairs: pairs != "matching"}
@@ -25,8 +26,7 @@ SQUARE = {"tokens": ("all", None), "pairs": lambda pairs: pairs != "matching"}
 )
 def uniform_vit(vit: Result, resnet: Result) -> Outcome:
     """Lowest against highest third, ViT and ResNet."""
-    v, r = (_corner(result) for result in (vit, resnet))
-    return above(v, r)
+    return above(_corner(matrix(vit)), _corner(matrix(resnet)))
 
 
 @claim(
@@ -39,14 +39,13 @@ def uniform_vit(vit: Result, resnet: Result) -> Outcome:
 )
 def resnet_stages(resnet: Result, vit: Result) -> Outcome:
     """Contrast of the ResNet's stages against contrast of the ViT's quarters."""
-    names = resnet.table.drop_duplicates("depth_x").set_index("depth_x").layer_x
-    square = symmetric(resnet)
-    stages = np.array([taps.stage_of(names[depth]) or 0 for depth in square.index])
+    stages = resnet.once("stages", lambda: _stages(resnet))
     if len(set(stages[stages > 0])) < 2:
-        return Untested("the ResNet's layers name fewer than two stages")
-    quarters = np.arange(len(symmetric(vit))) * 4 // len(symmetric(vit))
-    inside = square.to_numpy()[np.ix_(stages > 0, stages > 0)]  # stem and final norm belong to no stage
-    return above(_contrast(inside, stages[stages > 0]), _contrast(symmetric(vit).to_numpy(), quarters))
+        return Untested("the ResNet has fewer than two stages")
+    inside = matrix(resnet)[np.ix_(stages > 0, stages > 0)]  # stem and final norm belong to no stage
+    whole = matrix(vit)
+    quarters = np.arange(len(whole)) * 4 // len(whole)
+    return above(_contrast(inside, stages[stages > 0]), _contrast(whole, quarters))
 
 
 # Fig. 2: ViT against ResNet
@@ -59,6 +58,7 @@ CROSSED = Need("cka", VIT, RESNET, SQUARE)
     "Fig. 2",
     "For the lower half of ResNet layers, the median depth of the best matching ViT layer is below 0.35 of its depth.",
     CROSSED,
+    jumps=True,
 )
 def low_half(crossed: Result) -> Outcome:
     """Median relative depth of the best matches of the lower half."""
@@ -71,6 +71,7 @@ def low_half(crossed: Result) -> Outcome:
     "For the upper half of ResNet layers, the median depth of the best matching ViT layer lies between 0.25 and 0.7 "
     "of its depth, above that of the lower half.",
     CROSSED,
+    jumps=True,
 )
 def top_half(crossed: Result) -> Outcome:
     """Median relative depth of the best matches of the upper half, and of the lower half."""
@@ -86,7 +87,7 @@ def top_half(crossed: Result) -> Outcome:
 )
 def vit_top_differs(crossed: Result) -> Outcome:
     """Mean best match of the last third of ViT layers against that of the first third."""
-    best = _matrix(crossed).max(axis=1).to_numpy()  # [ViT layers]
+    best = _best(crossed)  # [ViT layers]
     low, high = thirds(len(best))
     return below(np.nanmean(best[high]), np.nanmean(best[low]))
 
@@ -99,15 +100,14 @@ def vit_top_differs(crossed: Result) -> Outcome:
     "Fig. H.1",
     "The best split of the Mixer's layers into two groups puts the first group within the lowest 40 % of layers.",
     Need("cka", MIXER, parameters=SQUARE),
+    jumps=True,
 )
 def mixer_two_blocks(mixer: Result) -> Outcome:
     """Share of layers in the first group of the split with the largest within minus across."""
-    square = symmetric(mixer).to_numpy()
-    n = len(square)
-    if n < 6:
-        return Untested(f"only {n} layers")
-    contrasts = [_contrast(square, np.arange(n) >= split) for split in range(2, n - 1)]
-    return below((2 + int(np.argmax(contrasts))) / n, 0.4)
+    square = matrix(mixer)
+    if len(square) < 6:
+        return Untested(f"only {len(square)} layers")
+    return below((2 + int(np.nanargmax(_splits(square)[2:-1]))) / len(square), 0.4)
 
 
 @claim(
@@ -120,11 +120,10 @@ def mixer_two_blocks(mixer: Result) -> Outcome:
 )
 def mixer_like_vit(vit: Result, resnet: Result) -> Outcome:
     """Mean best match in the ViT against that in the ResNet."""
-    return above(_matrix(vit).max(axis=1).mean(), _matrix(resnet).max(axis=1).mean())
+    return above(np.nanmean(_best(vit)), np.nanmean(_best(resnet)))
 
 
 # App. A
-
 
 VARIED = ("images", "batch", "repeats", "seed")
 
@@ -151,12 +150,14 @@ def cka_settings_do_not_matter(settings: list[Result]) -> Outcome:
         return result.parameters.get("batch") or 0, (result.parameters.get("images") or 0)
 
     *others, reference = sorted(settings, key=size)
-    truth = symmetric(reference)
+    truth = matrix(reference)
     checks = []
     for other in others:
         batch, images = size(other)
-        largest = float((symmetric(other) - truth).abs().to_numpy().max())
-        checks.append(below(largest, 0.05, what=f"batch {batch}, {images} images"))
+        changed = matrix(other)
+        if changed.shape != truth.shape:
+            return Untested(f"{other.path} and {reference.path} have other layers")
+        checks.append(below(np.nanmax(np.abs(changed - truth)), 0.05, what=f"batch {batch}, {images} images"))
     return checks
 
 
@@ -175,16 +176,43 @@ CLAIMS = (
 # Statistics
 
 
-def _matrix(result: Result, value: str = "cka") -> pd.DataFrame:
-    """Rows are the first subject's layers, columns the second's, both in depth order."""
-    return result.table.pivot(index="depth_x", columns="depth_y", values=value).sort_index().sort_index(axis=1)
+def layers(result: Result, side: str = "x") -> list[str]:
+    """The layers that the walk takes by default, in depth order: a table of chosen taps must have all of them."""
+    return result.once(("layers", side), lambda: _layers(result, side))
 
 
-def symmetric(result: Result, value: str = "cka") -> pd.DataFrame:
-    """The symmetric matrix of one model, whether the table holds one triangle or both."""
-    matrix = _matrix(result, value)
-    cells = matrix.to_numpy()
-    return pd.DataFrame(np.where(np.isnan(cells), cells.T, cells), index=matrix.index, columns=matrix.columns)
+def _layers(result: Result, side: str) -> list[str]:
+    named = result.table.drop_duplicates(f"depth_{side}").sort_values(f"depth_{side}")
+    there = taps.default(list(named[f"layer_{side}"]))
+    if result.parameters.get("taps") is not None:
+        record = result.sidecar["subjects"][-1 if side == "y" else 0]
+        lacking = [tap for tap in taps.default(record.get("taps") or []) if tap not in set(there)]
+        if lacking:
+            raise MissingLayer(
+                f"{result.path} has {len(there)} layers of {record['name']}, chosen by --taps; {len(lacking)} are "
+                f"lacking, {lacking[0]} first"
+            )
+    return there
+
+
+def matrix(result: Result) -> np.ndarray:
+    """CKA [first subject's layers, second's], in depth order; of one model symmetric, whatever the table holds."""
+    rows, x, y, shape = result.once("cells", lambda: _cells(result))
+    cells = np.full(shape, np.nan)
+    cells[x, y] = result.table["cka"].to_numpy()[rows]
+    return np.where(np.isnan(cells), cells.T, cells) if len(result.sidecar["subjects"]) == 1 else cells
+
+
+def _cells(result: Result) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]:
+    """The rows of the wanted layers and their places in the matrix."""
+    places = [{layer: i for i, layer in enumerate(layers(result, side))} for side in "xy"]
+    x, y = (
+        result.table[f"layer_{side}"].map(place).to_numpy(np.float64) for side, place in zip("xy", places, strict=True)
+    )
+    rows = np.flatnonzero(~np.isnan(x) & ~np.isnan(y))
+    if len(rows) == 0:
+        raise Unanswerable(f"{result.path} has no pair of the layers that it speaks of")
+    return rows, x[rows].astype(int), y[rows].astype(int), (len(places[0]), len(places[1]))
 
 
 def thirds(n: int) -> tuple[slice, slice]:
@@ -193,11 +221,16 @@ def thirds(n: int) -> tuple[slice, slice]:
     return slice(0, size), slice(n - size, n)
 
 
-def _corner(result: Result) -> float:
+def _corner(square: np.ndarray) -> float:
     """Mean CKA of the lowest with the highest third."""
-    square = symmetric(result)
-    low, high = thirds(len(square))
-    return float(np.nanmean(square.iloc[low, high].to_numpy()))
+    return float(np.nanmean(square[thirds(len(square))]))
+
+
+def _stages(resnet: Result) -> np.ndarray:
+    """The stage of each layer, 0 outside of stages."""
+    structure = structure_of(resnet.subject)
+    units = [structure.unit_of(layer) for layer in layers(resnet)]
+    return np.array([unit.stage if unit else 0 for unit in units])
 
 
 def _contrast(square: np.ndarray, labels: np.ndarray) -> float:
@@ -207,9 +240,30 @@ def _contrast(square: np.ndarray, labels: np.ndarray) -> float:
     return float(np.nanmean(square[same & off]) - np.nanmean(square[~same]))
 
 
+def _splits(square: np.ndarray) -> np.ndarray:
+    """Mean within two groups minus mean across them, for every split of the layers: [layers + 1]."""
+    off = ~np.eye(len(square), dtype=bool) & ~np.isnan(square)
+    parts = []
+    for cells in (np.where(off, square, 0.0), off.astype(float)):  # sums and counts
+        total = np.zeros((len(square) + 1,) * 2)
+        total[1:, 1:] = cells.cumsum(axis=0).cumsum(axis=1)
+        low, cross, whole = np.diag(total), total[:, -1], total[-1, -1]
+        across = 2 * (cross - low)  # the matrix is symmetric
+        parts.append((whole - across, across))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return parts[0][0] / parts[1][0] - parts[0][1] / parts[1][1]
+
+
+def _best(crossed: Result) -> np.ndarray:
+    """Of each layer of the first subject the best match in the second; NaN for a constant one."""
+    cells = np.where(np.isnan(found := matrix(crossed)), -np.inf, found).max(axis=1)
+    return np.where(np.isinf(cells), np.nan, cells)
+
+
 def _best_depths(crossed: Result, upper: bool) -> float:
     """Median relative depth of the ViT layer that matches a layer of one half of the ResNet best."""
-    matrix = _matrix(crossed).dropna(how="all").dropna(how="all", axis=1).fillna(-1).to_numpy()  # [ViT, ResNet]
-    half = matrix.shape[1] // 2
-    best = matrix.argmax(axis=0) / (len(matrix) - 1)
+    found = matrix(crossed)  # [ViT, ResNet]
+    found = found[:, ~np.isnan(found).all(axis=0)][~np.isnan(found).all(axis=1)]
+    half = found.shape[1] // 2
+    best = np.where(np.isnan(found), -1, found).argmax(axis=0) / (len(found) - 1)
     return float(np.median(best[-half:] if upper else best[:half]))

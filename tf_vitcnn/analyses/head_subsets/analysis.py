@@ -21,41 +21,18 @@ import pandas as pd
 from tf_vitcnn import taps
 from tf_vitcnn.analyses.attention_distance.analysis import attention_grid
 from tf_vitcnn.analyses.base import Constants, Extra, PerMinibatch, Run, Totals, View, require
+from tf_vitcnn.analyses.head_subsets.claims import CLAIMS
 from tf_vitcnn.analyses.layout import pitch, post_residual
 from tf_vitcnn.charts import Drawing, marks, theme
 from tf_vitcnn.stats.resample import standard_error, without_each
 from tf_vitcnn.tables.groups import with_groups
 from tf_vitcnn.tables.schema import Schema
-from tf_vitcnn.verdicts.claim import Claim, Outcome, Untested, claim
-from tf_vitcnn.verdicts.evidence import RESNET, VIT, Need, Result
-from tf_vitcnn.verdicts.verdict import below
 
 if TYPE_CHECKING:
     from tf_vitcnn.subject import Subject
 
 MIXED = "attn/mixed"
 LOWER_STAGES = (1, 2)  # of a ResNet
-
-
-@claim(
-    "local-heads-like-resnet",
-    "Fig. 5",
-    "For subsets of a quarter of the heads, the Spearman correlation between mean distance and CKA, averaged over the "
-    "ResNet layers of the first stage, is below -0.5.",
-    Need("head_subsets", VIT, against=RESNET),
-)
-def local_heads_like_resnet(result: Result) -> Outcome:
-    """Rank correlation over the runs of max(1, H // 4) heads."""
-    heads = int(result.table["size"].max())
-    table = result.table[result.table["size"] == max(1, heads // 4)]
-    table = table[table.layer_y.map(taps.stage_of) == 1].dropna(subset=["distance_px", "cka"])
-    if table.empty:
-        return Untested("the table has no layer of the ResNet's first stage")
-    subsets_there = table.heads.nunique()
-    if subsets_there < 6:
-        return Untested(f"{subsets_there} subsets of {max(1, heads // 4)} heads: a rank correlation needs at least 6")
-    each = [of.distance_px.rank().corr(of.cka.rank()) for _, of in table.groupby("layer_y")]
-    return below(float(np.mean(each)), -0.5, what="Spearman correlation of distance and CKA")
 
 
 @dataclass(frozen=True)
@@ -75,7 +52,7 @@ class HeadSubsets(PerMinibatch):
         optional=("distance_px_se", "cka_se"),
         sort=("model", "layer", "against", "depth_y", "layer_y", "size", "heads"),
     )
-    claims: ClassVar[tuple[Claim, ...]] = (local_heads_like_resnet,)
+    claims: ClassVar = CLAIMS
     drawings: ClassVar[tuple[Drawing, ...]] = (
         Drawing(
             ("5",),

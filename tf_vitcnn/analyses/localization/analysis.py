@@ -17,84 +17,16 @@ import pandas as pd
 
 from tf_vitcnn.analyses.base import Constants, PerMinibatch, Run, Totals, View, require
 from tf_vitcnn.analyses.layout import Grid, block_ends, grid_of
+from tf_vitcnn.analyses.localization.claims import CLAIMS
 from tf_vitcnn.charts import Drawing, marks
 from tf_vitcnn.stats.resample import standard_error
 from tf_vitcnn.tables.groups import joined, with_groups
 from tf_vitcnn.tables.schema import Schema
-from tf_vitcnn.verdicts.claim import Outcome, Untested, claim
-from tf_vitcnn.verdicts.evidence import CLS_VIT, GAP_VIT, RESNET, VIT, Need, Result
-from tf_vitcnn.verdicts.verdict import above, below
 
 if TYPE_CHECKING:
     import altair
 
     from tf_vitcnn.subject import Subject
-
-
-def own_to_best(result: Result) -> float:
-    """Mean distance from a token's own patch to its best matching patch in the last layer, in widths of the image."""
-    last = _last(result)
-    best = last.loc[last.groupby(["token_row", "token_col"]).cka.idxmax()]
-    # cells are square: both distances count in columns
-    distance = np.hypot(best.token_row - best.patch_row, best.token_col - best.patch_col)
-    return float(distance.mean()) / (last.patch_col.max() + 1)
-
-
-def _trivial(*results: Result) -> Untested | None:
-    """No verdict on a last grid of one position: its best patch is its own, whatever the network does."""
-    alone = [r.subject["name"] for r in results if not _last(r)[["patch_row", "patch_col"]].any(axis=None)]
-    return Untested(f"the last grid of {' and '.join(alone)} has a single position") if alone else None
-
-
-def _last(result: Result) -> pd.DataFrame:
-    table = result.table[(result.table.token_row >= 0) & result.table.cka.notna()]
-    return table[table.depth == table.depth.max()]
-
-
-@claim(
-    "tokens-localized",
-    "Fig. 9",
-    "In the last block, the mean distance from a token's own patch to its best matching patch, as share of the image "
-    "width, is smaller in the ViT than in the ResNet.",
-    Need("localization", CLS_VIT),
-    Need("localization", RESNET),
-)
-def tokens_localized(vit: Result, resnet: Result) -> Outcome:
-    """Distance of the best match."""
-    return _trivial(vit, resnet) or below(own_to_best(vit), own_to_best(resnet))
-
-
-@claim(
-    "edge-tokens-see-edges",
-    "Fig. 9",
-    "For edge tokens, mean CKA with other edge patches exceeds mean CKA with interior patches.",
-    Need("localization", VIT),
-)
-def edge_tokens_see_edges(vit: Result) -> Outcome:
-    """Mean CKA of the last block's edge tokens with edge patches (their own left out) and with the others."""
-    last = _last(vit)
-    tokens = last[_on_edge(last.token_row, last.token_col, last)]
-    edge = _on_edge(tokens.patch_row, tokens.patch_col, last)
-    if edge.all():
-        return Untested("the grid has no interior patches")
-    own = (tokens.token_row == tokens.patch_row) & (tokens.token_col == tokens.patch_col)
-    return above(tokens[edge & ~own].cka.mean(), tokens[~edge].cka.mean())
-
-
-def _on_edge(row: pd.Series, col: pd.Series, table: pd.DataFrame) -> pd.Series:
-    return row.isin([0, table.patch_row.max()]) | col.isin([0, table.patch_col.max()])
-
-
-@claim(
-    "gap-less-localized",
-    "Fig. 10",
-    "The distance from a token's own patch to its best match is larger in the pooled ViT than in the class-token ViT.",
-    Need("localization", GAP_VIT),
-    Need("localization", CLS_VIT),
-)
-def gap_less_localized(gap: Result, cls: Result) -> Outcome:
-    """Distance of the best match."""
-    return _trivial(gap, cls) or above(own_to_best(gap), own_to_best(cls))
 
 
 def maps(table: pd.DataFrame) -> Any:
@@ -130,7 +62,7 @@ class Localization(PerMinibatch):
         nullable=("cka", "cka_se"),
         optional=("cka_se",),
     )
-    claims: ClassVar = (tokens_localized, edge_tokens_see_edges, gap_less_localized)
+    claims: ClassVar = CLAIMS
     drawings: ClassVar = (
         Drawing(
             figures,

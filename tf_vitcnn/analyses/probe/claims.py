@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tf_vitcnn import taps
-from tf_vitcnn.analyses.receptive_field.claims import _grid as grid
 from tf_vitcnn.errors import Unanswerable
-from tf_vitcnn.verdicts.cause import same_architecture
 from tf_vitcnn.verdicts.claim import Outcome, Untested, claim
 from tf_vitcnn.verdicts.evidence import CLS_VIT, GAP_VIT, RESNET, VIT, Need, Result
 from tf_vitcnn.verdicts.verdict import above, below
@@ -16,29 +13,37 @@ from tf_vitcnn.verdicts.verdict import above, below
 FREE = ("tokens", "readouts", "patching", "keep_weights")
 
 
-def alike(*results: Result) -> bool:
-    """Whether the probes were trained and tested in the same way: their accuracies may be compared."""
-    return len({(str(r.parameters.get("shots")), r.parameters.get("test")) for r in results}) == 1
-
-
 def layer_at(result: Result, share: float) -> str:
-    """The probed layer after which that share of the layers has been computed."""
-    layers = result.layers.layer
+    """The end of the block or unit after which that share of them has been computed."""
+    layers = result.require(result.structure.ends)
     done = np.arange(1, len(layers) + 1) / len(layers)
-    return str(layers.iloc[int(np.argmin(np.abs(done - share)))])
+    return layers[int(np.argmin(np.abs(done - share)))]
 
 
 def accuracy(result: Result, layer: str, readout: str) -> float:
     """Accuracy of a layer's readout."""
-    row = result.table.query("layer == @layer and readout == @readout")
-    if row.empty:
+    row = result.once((layer, readout), lambda: _row(result, layer, readout))
+    return float(result.table["accuracy"].to_numpy()[row])
+
+
+def _row(result: Result, layer: str, readout: str) -> int:
+    rows = np.flatnonzero((result.table.layer == layer) & (result.table.readout == readout))
+    if len(rows) == 0:
         raise Unanswerable(f"{result.path or 'a probe table'} has no readout {readout}")
-    return float(row.accuracy.iloc[0])
+    return int(rows[0])
+
+
+def _share_of_pooled(result: Result, layer: str, readout: str) -> float:
+    pooled = accuracy(result, layer, "gap")
+    if not pooled > 0:
+        raise Unanswerable(f"{layer} of {result.path} is read out with accuracy 0")
+    return accuracy(result, layer, readout) / pooled
 
 
 def native(result: Result) -> str:
     """How the model itself reads its tokens out."""
-    return "cls" if (result.table.readout == "cls").any() and result.subject.get("pool") != "gap" else "gap"
+    there = result.once("readouts", lambda: set(result.table.readout))
+    return "cls" if "cls" in there and result.subject.get("pool") != "gap" else "gap"
 
 
 @claim(
@@ -47,7 +52,7 @@ def native(result: Result) -> str:
     "At the last layer the class-token ViT's mean_token accuracy is below the pooled ViT's.",
     Need("probe", CLS_VIT, free=FREE),
     Need("probe", GAP_VIT, free=FREE),
-    pair=alike,
+    isolates="pool",
 )
 def cls_model_tokens_poor(cls: Result, gap: Result) -> Outcome:
     """Accuracy of single tokens at the last layer."""
@@ -63,14 +68,10 @@ def cls_model_tokens_poor(cls: Result, gap: Result) -> Outcome:
 )
 def resnet_locations_good_late(resnet: Result) -> Outcome:
     """Share of the pooled accuracy that single locations reach, late and early."""
-    maps = [tap for tap in resnet.subject.get("taps") or () if taps.stage_of(tap)]
-    if maps and grid(maps[-1], resnet.subject) == (1, 1):
+    if resnet.structure.units[-1].grid == (1, 1):
         # every layer is pooled to the last grid
         return Untested("the ResNet's last grid has one location, which is the mean as well")
-    late, early = (
-        accuracy(resnet, layer, "mean_token") / accuracy(resnet, layer, "gap")
-        for layer in (layer_at(resnet, 1), layer_at(resnet, 0.25))
-    )
+    late, early = (_share_of_pooled(resnet, layer_at(resnet, at), "mean_token") for at in (1, 0.25))
     return [above(late, 0.8, "last layer"), below(early, 0.6, "quarter of depth")]
 
 
@@ -83,15 +84,12 @@ def resnet_locations_good_late(resnet: Result) -> Outcome:
 )
 def gap_tokens_alike(vit: Result) -> Outcome:
     """Share of the pooled accuracy that the first token reaches, late and midway."""
-    late, middle = (
-        accuracy(vit, layer, "token000") / accuracy(vit, layer, "gap")
-        for layer in (layer_at(vit, 1), layer_at(vit, 0.5))
-    )
+    late, middle = (_share_of_pooled(vit, layer_at(vit, at), "token000") for at in (1, 0.5))
     return [above(late, 0.9, "last layer"), below(middle, 0.8, "half depth")]
 
 
 def _same_model(paper: Result, none: Result) -> bool:
-    return alike(paper, none) and paper.subject.get("weights_sha256") == none.subject.get("weights_sha256")
+    return paper.subject.get("weights_sha256") == none.subject.get("weights_sha256")
 
 
 @claim(
@@ -104,19 +102,26 @@ def _same_model(paper: Result, none: Result) -> bool:
 )
 def patching_hardly_matters(paper: Result, none: Result) -> Outcome:
     """The largest difference over layers and readouts."""
-    both = paper.table.merge(none.table, on=["layer", "readout"], suffixes=("", "_none"))
-    if both.empty:
-        return Untested("the two tables share no layer and readout")
-    return below(float((both.accuracy - both.accuracy_none).abs().max()), 0.05)
+    ours, theirs = paper.once("places", lambda: _places(paper)), none.once("places", lambda: _places(none))
+    shared = [key for key in ours if key in theirs]
+    if not set(paper.require(paper.structure.ends)) <= {layer for layer, _ in shared}:
+        return Untested("the two tables do not share a readout of every unit")
+    a, b = (
+        result.table["accuracy"].to_numpy()[[rows[key] for key in shared]]
+        for result, rows in ((paper, ours), (none, theirs))
+    )
+    return below(np.abs(a - b).max(), 0.05)
+
+
+def _places(result: Result) -> dict[tuple[str, str], int]:
+    """The row of each layer's readout."""
+    return {key: i for i, key in enumerate(zip(result.table.layer, result.table.readout, strict=True))}
 
 
 def _more_data(more: Result, less: Result) -> bool:
-    if not alike(more, less) or not same_architecture(more.subject, less.subject):
-        return False
-    if more.subject.get("random") and less.subject.get("random"):
-        return True  # the baseline: neither has seen data
+    """Trained on more and on less; without training there is neither, and any two will do."""
     seen, fewer = more.subject.get("training_images"), less.subject.get("training_images")
-    return bool(seen and fewer and seen > fewer)
+    return bool(more.subject.get("random")) or bool(seen and fewer and seen > fewer)
 
 
 @claim(
@@ -126,6 +131,7 @@ def _more_data(more: Result, less: Result) -> bool:
     Need("probe", VIT, free=FREE),
     Need("probe", VIT, free=FREE),
     pair=_more_data,
+    isolates="data",
 )
 def more_data_better_middle(more: Result, less: Result) -> Outcome:
     """Accuracy at half depth."""
@@ -134,11 +140,13 @@ def more_data_better_middle(more: Result, less: Result) -> Outcome:
 
 
 def _as_good(vit: Result, resnet: Result) -> bool:
-    if not alike(vit, resnet):
-        return False
+    """Two networks that end alike; with random weights the architectures of such a pair."""
     if vit.subject.get("random"):
-        return True  # the baseline of a pair that is chosen by its trained models
-    final = [accuracy(r, layer_at(r, 1), native(r)) for r in (vit, resnet)]
+        return True
+    try:
+        final = [accuracy(r, layer_at(r, 1), native(r)) for r in (vit, resnet)]
+    except Unanswerable:
+        return True  # said when it is measured
     return abs(final[0] - final[1]) <= 0.05
 
 
@@ -149,6 +157,7 @@ def _as_good(vit: Result, resnet: Result) -> bool:
     Need("probe", VIT, free=FREE),
     Need("probe", RESNET, free=FREE),
     pair=_as_good,
+    isolates="network",
 )
 def bigger_vit_better_middle(vit: Result, resnet: Result) -> Outcome:
     """Accuracy at half depth."""

@@ -6,36 +6,54 @@ grid of even size that lies half a position below and right of the image's centr
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 import pandas as pd
 
-from tf_vitcnn import taps
+from tf_vitcnn.errors import Unanswerable
 from tf_vitcnn.verdicts.claim import Outcome, Untested, claim
-from tf_vitcnn.verdicts.evidence import RESNET, VIT, Need, Result, flat
+from tf_vitcnn.verdicts.evidence import RESNET, VIT, Need, Result
+from tf_vitcnn.verdicts.structure import Unit
 from tf_vitcnn.verdicts.verdict import above, below
 
-POST = ("resid/mid", "resid/post")
+
+class Maps:
+    """The maps of a model's layers, of one table or of several (post-residual and pre-residual ones)."""
+
+    def __init__(self, results: Sequence[Result]) -> None:
+        self.results = results
+        self.subject, self.structure = results[0].subject, results[0].structure
+        self.size: Sequence[int] = self.subject["image_size"]
+        self._where = {layer: r for r in reversed(results) for layer in set(r.layers.layer)}
+
+    def has(self, layers: Sequence[str], advice: str) -> None:
+        """Refuses what some table would have to hold and none does."""
+        if missing := [layer for layer in layers if layer not in self._where]:
+            raise Unanswerable(f"needs receptive fields of {missing[0]}: --taps {advice}")
+
+    def of(self, layer: str) -> np.ndarray:
+        """The shares of a layer's map, [rows, cols] of cells."""
+        result = self._where[layer]
+        rows, shape = result.once(("map", layer), lambda: _rows_of(result, layer))
+        return result.table["gradient"].to_numpy()[rows].reshape(shape)
+
+    def centre(self, unit: Unit) -> tuple[float, float]:
+        """The middle of the position that a unit's gradients start from, in pixels."""
+        if 0 in unit.grid:
+            raise Unanswerable(f"the grid of {unit.end} is not recorded: make the table again")
+        y, x = ((n // 2 + 0.5) * side / n for n, side in zip(unit.grid, self.size, strict=True))
+        return y, x
 
 
-def map_of(table: pd.DataFrame, layer: str) -> np.ndarray:
-    """The shares of a layer's map, [rows, cols] of cells."""
-    return table[table.layer == layer].pivot(index="row", columns="col", values="gradient").to_numpy()
-
-
-def centre(layer: str, subject: dict) -> tuple[float, float]:
-    """The middle of the tap's own position, in pixels."""
-    y, x = ((n // 2 + 0.5) * side / n for n, side in zip(_grid(layer, subject), subject["image_size"], strict=True))
-    return y, x
-
-
-def _grid(layer: str, subject: dict) -> tuple[int, int]:
-    height, width = subject["image_size"]
-    stage = taps.stage_of(layer)
-    if stage is not None:
-        return -(-height // 2 ** (stage + 1)), -(-width // 2 ** (stage + 1))
-    return height // subject["patch_size"], width // subject["patch_size"]
+def _rows_of(result: Result, layer: str) -> tuple[np.ndarray, tuple[int, int]]:
+    """A map's rows in the table, from left to right and downwards, and its shape."""
+    rows = np.flatnonzero(result.table.layer == layer)
+    row, col = (result.table[side].to_numpy()[rows] for side in ("row", "col"))
+    shape = int(row.max()) + 1, int(col.max()) + 1
+    if shape[0] * shape[1] != len(rows):
+        raise Unanswerable(f"the map of {layer} in {result.path} lacks cells")
+    return rows[np.lexsort((col, row))], shape
 
 
 def _edges(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -65,28 +83,28 @@ def radius_of_half(cells: np.ndarray, middle: tuple[float, float], size: Sequenc
 
 def outside(result: Result, side: int) -> pd.Series:
     """Share of the gradient outside the square, by relative depth, of every layer after a residual addition."""
-    layers = result.layers
-    layers = layers[layers.layer.str.endswith(POST)]
-    deepest = max(len(result.subject.get("taps") or ()) - 1, int(result.table.depth.max()), 1)
-    size = result.subject["image_size"]
-    shares = [
-        1 - share_inside(map_of(result.table, layer), centre(layer, result.subject), side, size)
-        for layer in layers.layer
-    ]
-    return pd.Series(shares, index=layers.depth.to_numpy() / deepest, dtype="float64").dropna()
+    maps, units = Maps([result]), result.structure.units
+    result.require(result.structure.sums)
+    depth = {tap: i / max(1, len(result.structure.taps) - 1) for i, tap in enumerate(result.structure.taps)}
+    shares = [1 - share_inside(maps.of(unit.end), maps.centre(unit), side, maps.size) for unit in units]
+    return pd.Series(shares, index=[depth[unit.end] for unit in units], dtype="float64").dropna()
 
 
 def steepest(shares: pd.Series, span: float = 1 / 6) -> float:
     """The largest rise within a span of relative depth, as part of the total rise; NaN if it does not rise."""
     depth, value = shares.index.to_numpy(), shares.to_numpy()
+    if len(value) < 2:
+        return float("nan")
     total = value[-1] - value[0]
     gap, rise = depth[None, :] - depth[:, None], value[None, :] - value[:, None]
     return float(rise[(gap >= 0) & (gap <= span + 1e-9)].max() / total) if total > 0 else float("nan")
 
 
-def _same_channels(vit: Result, resnet: Result) -> bool:
-    """Tables of the residual stream, not of branches alone."""
-    return all(r.table.layer.str.endswith(POST).any() for r in (vit, resnet))
+def _patch(vit: Result) -> int:
+    """The side of the square."""
+    if not vit.subject.get("patch_size"):
+        raise Unanswerable(f"the patch size of {vit.subject['name']} is not recorded")
+    return int(vit.subject["patch_size"])
 
 
 @claim(
@@ -96,11 +114,10 @@ def _same_channels(vit: Result, resnet: Result) -> bool:
     "position is larger in the ViT than in the ResNet.",
     Need("receptive_field", VIT),
     Need("receptive_field", RESNET),
-    pair=_same_channels,
 )
 def vit_low_larger(vit: Result, resnet: Result) -> Outcome:
     """The layer nearest to a quarter of depth in each."""
-    side = vit.subject["patch_size"]
+    side = _patch(vit)
     ours, theirs = (s.iloc[np.abs(s.index - 0.25).argmin()] for s in (outside(vit, side), outside(resnet, side)))
     return above(ours, theirs, what="share outside at a quarter of depth, against the ResNet's")
 
@@ -112,11 +129,10 @@ def vit_low_larger(vit: Result, resnet: Result) -> Outcome:
     "total rise; the ResNet's does not.",
     Need("receptive_field", VIT),
     Need("receptive_field", RESNET),
-    pair=_same_channels,
 )
 def vit_turns_global_midway(vit: Result, resnet: Result) -> Outcome:
     """The steepest sixth of each, as part of its whole rise."""
-    side = vit.subject["patch_size"]
+    side = _patch(vit)
     parts = [steepest(outside(result, side)) for result in (vit, resnet)]
     if np.isnan(parts).any():
         return Untested("the share outside the square does not rise over depth")
@@ -125,17 +141,15 @@ def vit_turns_global_midway(vit: Result, resnet: Result) -> Outcome:
 
 
 def _one_model(result: Result) -> Hashable:
-    subject = result.subject
-    return subject.get("name"), subject.get("weights_sha256"), result.sidecar.get("data", {}).get("spec")
-
-
-def _joined(results: Sequence[Result]) -> tuple[pd.DataFrame, dict]:
-    """The layers of several tables of one model (post-residual and pre-residual ones), each layer once."""
-    tables, seen = [], set[str]()
-    for result in flat(results):
-        tables.append(result.table[~result.table.layer.isin(seen)])
-        seen |= set(result.table.layer)
-    return pd.concat(tables), results[0].subject
+    """Tables of one model on the same images, whatever layers each holds."""
+    subject, data = result.subject, result.sidecar.get("data", {})
+    settings = [result.parameters.get(name) for name in ("images", "seed", "channels")]
+    return (
+        subject.get("name"),
+        subject.get("weights_sha256"),
+        data.get("fingerprint") or data.get("spec"),
+        str(settings),
+    )
 
 
 @claim(
@@ -147,19 +161,22 @@ def _joined(results: Sequence[Result]) -> tuple[pd.DataFrame, dict]:
 )
 def branch_shrinks_at_stages(results: Sequence[Result]) -> Outcome:
     """Radius in the first unit over radius in the unit before, for branches and for the stream."""
-    table, subject = _joined(results)
-    units = sorted({taps.block_of(tap) for tap in subject["taps"] if taps.stage_of(tap) is not None})
-    first = [i for i, unit in enumerate(units) if unit.endswith("unit00") and i > 0]
+    maps = Maps(results)
+    units = maps.structure.units
+    first = [i for i in range(1, len(units)) if units[i].stage != units[i - 1].stage]
+    if not first:
+        return Untested("the ResNet has a single stage")
+    sites: list[tuple[Callable[[Unit], str], Callable]] = [(lambda u: u.branch, below), (lambda u: u.end, above)]
     checks = []
-    for site, test in (("branch/out", below), ("resid/post", above)):
+    for tap, test in sites:
         for i in first:
-            pair = [f"{units[i]}/{site}", f"{units[i - 1]}/{site}"]
-            if not set(pair) <= set(table.layer):
-                return Untested(f"needs receptive fields of {' and '.join(pair)}: --taps '*/branch/out' '*/resid/post'")
-            now, before = (
-                radius_of_half(map_of(table, tap), centre(tap, subject), subject["image_size"]) for tap in pair
-            )
-            checks.append(test(now / before, 1, what=f"radius of half the gradient, {pair[0]} over {pair[1]}"))
+            pair = units[i], units[i - 1]
+            maps.has([tap(unit) for unit in pair], "'*/branch/out' '*/resid/post'")
+            now, before = (radius_of_half(maps.of(tap(unit)), maps.centre(unit), maps.size) for unit in pair)
+            if not before > 0:
+                return Untested(f"half of the gradient of {tap(pair[1])} lies in one cell")
+            what = f"radius of half the gradient, {tap(pair[0])} over {tap(pair[1])}"
+            checks.append(test(now / before, 1, what=what))
     return checks
 
 
@@ -169,19 +186,19 @@ def branch_shrinks_at_stages(results: Sequence[Result]) -> Outcome:
     "The centre patch's share is larger after the residual addition than in attn/out of the same block, in most blocks "
     "of the upper half.",
     Need("receptive_field", VIT, many=True, group=_one_model),
+    jumps=True,
 )
 def residual_keeps_centre(results: Sequence[Result]) -> Outcome:
     """Part of the upper half's blocks in which the addition raises the centre patch's share."""
-    table, subject = _joined(results)
-    blocks = sorted({taps.block_of(tap) for tap in subject["taps"] if tap.startswith("block")})
+    maps, side = Maps(results), _patch(results[0])
+    units = [unit for unit in maps.structure.units if unit.attends]
+    if len(units) < 2:
+        return Untested("the ViT has fewer than two blocks")
     raised = []
-    for block in blocks[len(blocks) // 2 :]:
-        pair = [f"{block}/resid/mid", f"{block}/attn/out"]
-        if not set(pair) <= set(table.layer):
-            return Untested(f"needs receptive fields of {' and '.join(pair)}: --taps '*/attn/out' '*/resid/mid'")
+    for unit in units[len(units) // 2 :]:
+        maps.has([unit.end, unit.branch], "'*/attn/out' '*/resid/mid'")
         after, branch = (
-            share_inside(map_of(table, tap), centre(tap, subject), subject["patch_size"], subject["image_size"])
-            for tap in pair
+            share_inside(maps.of(tap), maps.centre(unit), side, maps.size) for tap in (unit.end, unit.branch)
         )
         raised.append(after > branch)
     return above(float(np.mean(raised)), 0.5, what="part of the upper half's blocks")

@@ -5,12 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from tf_vitcnn.charts import Drawing, marks, theme
-from tf_vitcnn.verdicts.claim import claim
+from tf_vitcnn.errors import MissingLayer
+from tf_vitcnn.verdicts.claim import Outcome, claim
 from tf_vitcnn.verdicts.evidence import CLS_VIT, RESNET, VIT, Need, Result
+from tf_vitcnn.verdicts.structure import family
 from tf_vitcnn.verdicts.verdict import above
+
+
+def mean_ratios(result: Result, token: str = "mean") -> np.ndarray:
+    """A token's mean ratio at every residual addition, in depth order."""
+    rows = result.once(("rows", token), lambda: _rows_of(result, token))
+    return result.table["ratio"].to_numpy()[rows]
+
+
+def _rows_of(result: Result, token: str) -> np.ndarray:
+    branches = result.require([unit.branch for unit in result.structure.units])
+    of_token = result.table[result.table.token == token]
+    rows = dict(zip(of_token.layer, of_token.index, strict=True))
+    missing = [branch for branch in branches if branch not in rows]
+    if missing:
+        raise MissingLayer(f"{result.path} has no row of {token} at {missing[0]}")
+    return np.array([rows[branch] for branch in branches])
 
 
 @claim(
@@ -20,10 +39,9 @@ from tf_vitcnn.verdicts.verdict import above
     Need("skip_ratio", VIT),
     Need("skip_ratio", RESNET),
 )
-def skip_stronger_in_vit(vit: Result, resnet: Result) -> Any:
+def skip_stronger_in_vit(vit: Result, resnet: Result) -> Outcome:
     """Mean over layers of the spatial mean, against the ResNet's."""
-    ours, theirs = (result.table.query("token == 'mean'").ratio for result in (vit, resnet))
-    return above(ours.mean(), theirs.mean())
+    return above(np.nanmean(mean_ratios(vit)), np.nanmean(mean_ratios(resnet)))
 
 
 @claim(
@@ -32,14 +50,10 @@ def skip_stronger_in_vit(vit: Result, resnet: Result) -> Any:
     "The class token's mean ratio falls from the first to the second half of the blocks, the spatial tokens' rises.",
     Need("skip_ratio", CLS_VIT),
 )
-def phase_transition(vit: Result) -> Any:
+def phase_transition(vit: Result) -> Outcome:
     """Second half over first half: below 1 for the class token, above 1 for the spatial mean."""
-    change = {}
-    for token in ("cls", "mean"):
-        rows = vit.table[vit.table.token == token].sort_values("depth")
-        half = len(rows) // 2
-        change[token] = rows.ratio[:half].mean(), rows.ratio[half:].mean()
-    (cls_low, cls_high), (low, high) = change["cls"], change["mean"]
+    halves = [np.array_split(mean_ratios(vit, token), [vit.structure.middle]) for token in ("cls", "mean")]
+    (cls_low, cls_high), (low, high) = ([float(np.nanmean(half)) for half in both] for both in halves)
     return [above(cls_low, cls_high, what="class token, first half"), above(high, low, what="spatial, second half")]
 
 
@@ -82,7 +96,7 @@ def maps(table: pd.DataFrame) -> Any:
 
 def _has_tokens(sidecar: dict[str, Any]) -> bool:
     """A ResNet's positions are averaged: its tables have no rows of single tokens."""
-    return sidecar["subjects"][0].get("family") != "bit"
+    return family(sidecar["subjects"][0]) != "resnet"
 
 
 DRAWINGS = (

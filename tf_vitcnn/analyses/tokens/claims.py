@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from tf_vitcnn.verdicts.claim import Outcome, Untested, claim
 from tf_vitcnn.verdicts.evidence import VIT, Need, Result
 from tf_vitcnn.verdicts.verdict import above
@@ -39,9 +41,14 @@ def outliers_draw_attention(vit: Result) -> Outcome:
 
 def _late(vit: Result, statistic: str) -> float:
     """Mean over the last third of the blocks' outputs."""
-    rows = vit.table[(vit.table.statistic == statistic) & vit.table.layer.str.endswith("resid/post")]
-    rows = rows.sort_values("depth")
-    return float(rows.value.tail(max(1, len(rows) // 3)).mean())
+    rows = vit.once(statistic, lambda: _rows_of(vit, statistic))
+    return float(np.mean(vit.table["value"].to_numpy()[rows])) if len(rows) else float("nan")
+
+
+def _rows_of(vit: Result, statistic: str) -> np.ndarray:
+    ends = vit.structure.ends
+    late = vit.require(ends[-max(1, len(ends) // 3) :])
+    return np.flatnonzero((vit.table.statistic == statistic) & vit.table.layer.isin(late))
 
 
 CLAIMS = (outliers_in_late_layers, outliers_draw_attention)
