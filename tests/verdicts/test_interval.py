@@ -105,3 +105,23 @@ def test_the_interval_covers_the_truth():
     truth = (2.0 * 5 + 3) / (2.0 * 2 + 3)
     inside = [f.low < truth < f.high for f in (interval(table(images(s, n=100)), ratio) for s in range(300))]
     assert 0.92 <= np.mean(inside) <= 0.98
+
+
+def test_paths_and_tables_are_the_same_to_it(tmp_path):
+    """The public door, on a table that a run made and one read back from disk."""
+    import tf_vitcnn
+    from tests import toys
+    from tf_vitcnn.tables.write import write_table
+
+    made = tf_vitcnn.run("skip_ratio", toys.shared("vit"), "digits:test", images=60)
+    write_table(tmp_path / "vit", made, made.attrs["sidecar"])
+
+    def late_over_early(table):
+        return table.ratio.iloc[-1] / table.ratio.iloc[0]
+
+    found = tf_vitcnn.interval(made, late_over_early)
+    again = tf_vitcnn.interval(tmp_path / "vit.csv", late_over_early)
+    assert found.se > 0
+    assert again == pytest.approx(found, rel=1e-4)
+    both = tf_vitcnn.interval([made, tmp_path / "vit.csv"], lambda a, b: late_over_early(a) - late_over_early(b))
+    assert both.se < 1e-4 * found.se

@@ -6,13 +6,16 @@ Importing this package does not import TensorFlow: charts, claims and reports ne
 import importlib
 import os
 import pkgutil
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tf_vitcnn.analyses.base import Analysis
 from tf_vitcnn.errors import unknown
 from tf_vitcnn.tables import read, training_log
 from tf_vitcnn.tables.schema import Schema
+from tf_vitcnn.verdicts.interval import Interval
+from tf_vitcnn.verdicts.interval import interval as of_statistic
 
 if TYPE_CHECKING:
     import altair
@@ -44,6 +47,21 @@ def schema_of(name: str) -> Schema:
 def read_table(path: str | os.PathLike) -> "pd.DataFrame":
     """The table or training log at PATH (.csv), typed by its Schema, provenance in `.attrs["sidecar"]`."""
     return read.read(path, schema_of)
+
+
+def interval(
+    tables: Any, statistic: Callable[..., float], level: float = 0.95, *, jumps: bool = False, seed: int = 0
+) -> Interval:
+    """Value, standard error, low and high of `statistic(*tables)` with other images of the same kind.
+
+    `tables`: one or several, as DataFrames of `read_table` and `run` or as paths; `statistic`: any pure function of
+    them. `jumps`: it changes in steps (a median depth, a best match), so take random weightings (`seed` fixes them).
+    """
+    import pandas as pd
+
+    several = [tables] if isinstance(tables, pd.DataFrame | str | os.PathLike) else list(tables)
+    opened = [table if isinstance(table, pd.DataFrame) else read_table(table) for table in several]
+    return of_statistic(opened, statistic, level, jumps=jumps, seed=seed)
 
 
 def chart(table: "pd.DataFrame", analysis_name: str) -> "altair.Chart":
