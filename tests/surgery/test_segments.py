@@ -78,10 +78,10 @@ def test_carry_is_what_later_operations_read():
     model = every_call(toy())
     parts = segments(model, list(model.output), 0)
     for place, part in enumerate(parts[:-1]):
-        made = {id(t) for p in parts[: place + 1] for node in p._nodes for t in node.outputs}
-        read = {id(t) for p in parts[place + 1 :] for node in p._nodes for t in node.input_tensors}
-        assert {id(t) for t in part._hands_on} == (made | {id(model.inputs[0])}) & read
-        assert list(part.carry_shapes.values()) == [tuple(t.shape) for t in part._hands_on]
+        made = {id(t) for p in parts[: place + 1] for node in p.nodes for t in node.outputs}
+        read = {id(t) for p in parts[place + 1 :] for node in p.nodes for t in node.input_tensors}
+        assert {id(t) for t in part.hands_on} == (made | {id(model.inputs[0])}) & read
+        assert list(part.carry_shapes.values()) == [tuple(t.shape) for t in part.hands_on]
 
 
 def test_runs_only_what_the_taps_need():

@@ -315,3 +315,20 @@ def test_every_segment_is_traced_once(vit):
     for _ in range(2):
         gram.step([next(fed).batch for _ in range(3)], [tf.constant(0)], [tf.constant(1.0)])
     assert [part.step.experimental_get_tracing_count() for part in gram.chain] == [1] * len(gram.chain)
+
+
+def test_equal_blocks_share_a_trace_and_give_the_same_bytes(monkeypatch):
+    from tf_vitcnn import surgery
+    from tf_vitcnn.walk import grams as walk
+
+    deep = toys.vit(depth=12)
+    made = []
+    init = walk.GramWalk.__init__
+    monkeypatch.setattr(walk.GramWalk, "__init__", lambda self, *a: (init(self, *a), made.append(self))[0])
+    settings = {"images": 16, "batch": 8, "repeats": 1}
+    shared = tf_vitcnn.run("cka", deep, "noise", **settings)
+    unlike = surgery.Likeness.of_call
+    monkeypatch.setattr(surgery.Likeness, "of_call", lambda *a: (unlike(*a), object()))
+    alone = tf_vitcnn.run("cka", deep, "noise", **settings)
+    pd.testing.assert_frame_equal(shared, alone, check_exact=True)
+    assert made[0].programs <= 5 and made[1].programs == len(made[1].chain) >= 8

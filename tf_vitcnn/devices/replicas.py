@@ -33,14 +33,20 @@ class Replicas:
             lambda context: values[context.replica_id_in_sync_group - self.first]
         )
 
+    def values(self, weights: Sequence[Any]) -> Any:
+        """The values of Keras variables on each local replica, as the argument of a call; not copied."""
+        own = [self.strategy.experimental_local_results(weight.value) for weight in weights]
+        return self.spread([[tf.convert_to_tensor(each[i]) for each in own] for i in range(self.local)])
+
     def function(self, step: Callable[..., Any], jit: bool = False) -> Callable[..., Any]:
         """`step` on every replica, traced once per signature; results stay on their replicas."""
-        run = tf.function(step, jit_compile=True) if jit else step
-        return tf.function(lambda *args: self.strategy.run(run, args=args), reduce_retracing=False)
+        run = tf.function(step, jit_compile=True, autograph=False) if jit else step
+        # autograph would translate the source of every layer: most of the time until the first step
+        return tf.function(lambda *args: self.strategy.run(run, args=args), reduce_retracing=False, autograph=False)
 
     def summed(self, step: Callable[..., dict[str, Any]], jit: bool = False) -> Callable[..., dict[str, Any]]:
         """`step` on every replica, its dict of sums added over replicas and workers; `rows/` keys are gathered."""
-        run = tf.function(step, jit_compile=True) if jit else step
+        run = tf.function(step, jit_compile=True, autograph=False) if jit else step
 
         def total(key: str, value: Any) -> Any:
             if key.startswith("rows/"):
@@ -50,6 +56,7 @@ class Replicas:
         return tf.function(
             lambda *args: {k: total(k, v) for k, v in self.strategy.run(run, args=args).items()},
             reduce_retracing=False,
+            autograph=False,
         )
 
     def broadcast(self, number: int) -> int:

@@ -1,5 +1,6 @@
 """Any Keras functional model becomes a subject: its sublayers shown, its wiring changed, its graph cut."""
 
+from tf_vitcnn.surgery.alike import Likeness
 from tf_vitcnn.surgery.attention import open_attention, opener
 from tf_vitcnn.surgery.expose import expose
 from tf_vitcnn.surgery.graph import require_graph
@@ -10,6 +11,7 @@ from tf_vitcnn.surgery.skips import without_skips
 __all__ = [
     "Addition",
     "Layout",
+    "Likeness",
     "Segment",
     "additions",
     "expose",

@@ -2,7 +2,8 @@
 
 A cut's carry is exactly the tensors that later operations read. Where to cut is a shortest-path problem over the
 calls in order: first the least peak (taps and carries of one segment, per image) that any cutting reaches; then,
-among cuttings whose peak stays under the budget, the one whose carries are smallest in sum. Only the calls that the
+among cuttings whose peak stays under the budget, the one whose carries are smallest in sum, or a somewhat finer one
+that has fewer kinds of segments. Only the calls that the
 chosen taps need are run. Masks that Keras hangs on tensors (`Masking`, `Embedding`) do not cross a cut.
 """
 
@@ -10,18 +11,21 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import keras
 import numpy as np
 
 from tf_vitcnn.errors import BadInput, unknown
+from tf_vitcnn.surgery.alike import Likeness
 from tf_vitcnn.surgery.graph import Node, Tensor, call, calls, flat, require_graph, tensor_names
 
 # Without a budget: a transformer block's taps hold 19 token maps where its widest single step holds 9.
 SLACK = 2.5
+FINER = (1.0, 0.9, 0.8, 0.7, 0.6)  # shares of the limit at which cuttings are tried
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,24 +36,32 @@ class Segment:
     carry_shapes: dict[str, tuple[int | None, ...]]  # what it hands on, by the tensor's name
     bytes_per_image: int  # of its taps, its carry and the one it was given, each tensor once
     operations: tuple[str, ...]  # the names of what it runs
-    _nodes: Sequence[Node] = field(repr=False)
-    _reads: Sequence[Tensor] = field(repr=False)
-    _files: Mapping[str, Tensor] = field(repr=False)
-    _hands_on: Sequence[Tensor] = field(repr=False)
+    nodes: Sequence[Node] = field(repr=False)
+    reads: Sequence[Tensor] = field(repr=False)
+    files: Mapping[str, Tensor] = field(repr=False)
+    hands_on: Sequence[Tensor] = field(repr=False)
 
     def __call__(self, carry: Any) -> tuple[dict[str, Any], tuple[Any, ...]]:
         """The taps of one micro-batch and the carry for the next segment."""
         given = keras.tree.flatten(carry)
-        if len(given) != len(self._reads):
-            raise BadInput(f"segment of {self.operations[:1]} expects {len(self._reads)} tensors, got {len(given)}")
+        if len(given) != len(self.reads):
+            raise BadInput(f"segment of {self.operations[:1]} expects {len(self.reads)} tensors, got {len(given)}")
         values = {
-            id(t): keras.ops.convert_to_tensor(value, dtype=t.dtype)
-            for t, value in zip(self._reads, given, strict=True)
+            id(t): keras.ops.convert_to_tensor(value, dtype=t.dtype) for t, value in zip(self.reads, given, strict=True)
         }
-        for node in self._nodes:
+        for node in self.nodes:
             call(node, values)
-        filed = {name: values[id(t)] for name, t in self._files.items()}
-        return filed, tuple(values[id(t)] for t in self._hands_on)
+        filed = {name: values[id(t)] for name, t in self.files.items()}
+        return filed, tuple(values[id(t)] for t in self.hands_on)
+
+    @cached_property
+    def likeness(self) -> tuple[Hashable, list[Any]]:
+        """What it computes, names and weights' values apart, and its Keras variables in the order of their use."""
+        met, place = Likeness(), {id(t): i for i, t in enumerate(self.reads)}
+        calls = tuple(met.of_call(node, place) for node in self.nodes)
+        reads = tuple((tuple(t.shape), t.dtype) for t in self.reads)
+        ends = tuple(place[id(t)] for t in (*self.files.values(), *self.hands_on))
+        return (reads, calls, len(self.files), ends), met.weights
 
 
 def segments(model: keras.Model, taps: Sequence[str], budget: float | None = None) -> list[Segment]:
@@ -61,8 +73,9 @@ def segments(model: keras.Model, taps: Sequence[str], budget: float | None = Non
     inputs = flat(model.inputs)
     nodes = calls(inputs, list(outputs.values()))
     plan = _Plan(inputs, nodes, outputs)
-    cuts = plan.cuts(budget)
-    return [plan.segment(first, last) for first, last in itertools.pairwise(cuts)]
+    choices = [[plan.segment(*ends) for ends in itertools.pairwise(cuts)] for cuts in plan.cuttings(budget)]
+    # finer than need be where more of them are alike then: each kind is traced and compiled for itself
+    return min(choices, key=lambda pieces: len({piece.likeness[0] for piece in pieces}))
 
 
 def _tap_tensors(model: keras.Model, taps: Sequence[str]) -> dict[str, Tensor]:
@@ -130,22 +143,29 @@ class _Plan:
             fresh[place] = np.cumsum(born[::-1])[::-1][1:]
         return fresh + filed[:, None] - filed[None, :] + carried[None, :]
 
-    def cuts(self, budget: float | None) -> list[int]:
-        """Positions from 0 to the last: smallest carries in sum among the cuttings that keep under the limit."""
+    def cuttings(self, budget: float | None) -> list[tuple[int, ...]]:
+        """Those under the limit, coarsest first, and some finer ones."""
         peaks, count = self.peaks(), len(self.nodes)
         least = np.zeros(count + 1)
         for end in range(1, count + 1):
             least[end] = np.maximum(least[:end], peaks[end, :end]).min()
         limit = max(least[count], SLACK * least[count] if budget is None else budget)
+        carried = np.array([sum(self.size[key] for key in self.live(place)) for place in range(count + 1)])
+        limits = [max(least[count], share * limit) for share in FINER]
+        return list(dict.fromkeys(self.cuts(peaks, carried, limit) for limit in limits))
+
+    def cuts(self, peaks: np.ndarray, carried: np.ndarray, limit: float) -> tuple[int, ...]:
+        """Positions from 0 to the last: smallest carries in sum among the cuttings that keep under the limit."""
+        count = len(self.nodes)
         cost, back = np.zeros(count + 1), np.zeros(count + 1, int)
         for end in range(1, count + 1):
             choices = np.where(peaks[end, :end] <= limit, cost[:end], np.inf)
             back[end] = int(choices.argmin())
-            cost[end] = choices[back[end]] + sum(self.size[key] for key in self.live(end))
+            cost[end] = choices[back[end]] + carried[end]
         cuts = [count]
         while cuts[-1] > 0:
             cuts.append(int(back[cuts[-1]]))
-        return cuts[::-1]
+        return tuple(cuts[::-1])
 
     def segment(self, first: int, last: int) -> Segment:
         """The calls from position `first` to `last`."""
@@ -161,8 +181,8 @@ class _Plan:
             carry_shapes={self.names[id(t)]: tuple(t.shape) for t in hands_on},
             bytes_per_image=sum(self.size.get(key, 0) for key in held),
             operations=tuple(node.operation.name for node in self.nodes[first:last]),
-            _nodes=self.nodes[first:last],
-            _reads=reads,
-            _files=files,
-            _hands_on=hands_on,
+            nodes=self.nodes[first:last],
+            reads=reads,
+            files=files,
+            hands_on=hands_on,
         )

@@ -8,10 +8,11 @@ The walk knows no analysis; it asks for taps, views and sums.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -43,6 +44,10 @@ class GramWalk:
                 names = [name for name in subject.taps if name in wanted]
                 pieces = surgery.segments(subject.model, names, budget(side)) if names else []
                 self.chain += [Part(self.jobs, side, piece, replicas, jit) for piece in (None, *pieces)]
+        shared: dict[Hashable, Any] = {}
+        for part in self.chain:
+            part.step = shared.setdefault(part.likeness, part.step)  # traced and compiled once for all that are alike
+        self.programs = len(shared)
 
     @property
     def stages(self) -> int:
@@ -90,7 +95,7 @@ class GramWalk:
             filed: list[list[Any]] = [[] for _ in part.views]
             shifts = [job.shifts[i] for job, i in part.views]
             for c, chunk in enumerate(chunks):
-                out, extras, carry[c] = part.step(carry[c], chunk.weight, chunk.role, shifts)
+                out, extras, carry[c] = part.step(part.weights, carry[c], chunk.weight, chunk.role, shifts)
                 for kept, x in zip(filed, out, strict=True):
                     kept.append(x)
                 for (job, name), value in zip(part.extras, extras, strict=True):
@@ -106,7 +111,7 @@ class Part:
 
     def __init__(self, jobs: Sequence[GramSums], side: int, segment: Any, replicas: Replicas, jit: bool) -> None:
         self.side, self.segment = side, segment
-        here = {"images"} if segment is None else set(segment.taps)
+        here = ("images",) if segment is None else segment.taps
 
         def mine(source: View | Extra) -> bool:
             return source.side == side and source.tap in here
@@ -114,7 +119,16 @@ class Part:
         self.views = [(job, i) for job in jobs for i, view in enumerate(job.views) if mine(view)]
         self.extras = [(job, name) for job in jobs for name, extra in job.extra.items() if mine(extra)]
         self.label = "images" if segment is None else (list(segment.taps) or ["..."])[-1]
+        made, self._variables = segment.likeness if segment else (None, [])
+        self.likeness = (made, self._filing(here))
+        self.weights = replicas.values(self._variables)
         self.step = replicas.function(self._step, jit)
+
+    def _filing(self, here: Sequence[str]) -> Hashable:
+        """What is made of the taps, by their place in the segment."""
+        views = [(job, job.views[i].tap, (len(job.views[i].keys), job.views[i].split)) for job, i in self.views]
+        extras = [(job, job.extra[name].tap, (name, job.extra[name].values)) for job, name in self.extras]
+        return tuple((id(job), here.index(tap), surgery.Likeness().of(how)) for job, tap, how in (*views, *extras))
 
     def taps(self, carry: Any) -> tuple[dict[str, Any], Any]:
         """The tensors that this part files, and what it hands on."""
@@ -122,8 +136,12 @@ class Part:
             return {"images": carry}, carry
         return self.segment(carry)
 
-    def _step(self, carry: Any, weight: Any, group: Any, shifts: Sequence[Any]) -> tuple[list[Any], list[Any], Any]:
-        taps, carry = self.taps(carry)
+    def _step(
+        self, values: Any, carry: Any, weight: Any, group: Any, shifts: Sequence[Any]
+    ) -> tuple[list[Any], list[Any], Any]:
+        """Views as filed, sums of extras, and the carry of one micro-batch; `values` are those of the weights."""
+        with keras.StatelessScope(list(zip(self._variables, values, strict=True))):
+            taps, carry = self.taps(carry)
         # centred before the product: float32 Grams of offset features cancel
         out = [job.filed(i, taps, shift) for (job, i), shift in zip(self.views, shifts, strict=True)]
         extras = [job.extra[name] for job, name in self.extras]
