@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from tf_vitcnn import models, taps
+from tf_vitcnn import models, surgery, taps
 from tf_vitcnn.models import ViTSpec
 from tf_vitcnn.surgery import Layout, additions, expose, layout, open_attention, segments, without_skips
 
@@ -59,14 +59,20 @@ def test_a_backbone_shows_the_sublayers_of_our_vit(name, tmp_path):
     names = list(shown.output)
     ours = list(models.build(ViTSpec(8, 12, 2, 3, 24), image_size=16, classes=0, seed=None).output)
     declared = [tap for tap in names if taps.parse(tap)]
-    assert declared == [tap for tap in ours if not tap.startswith("head")]
+    scaled = ("ls1/out", "ls2/out") if "dinov2" in name else ()
+    assert [tap for tap in declared if not tap.endswith(scaled)] == [tap for tap in ours if not tap.startswith("head")]
+    assert len([tap for tap in declared if tap.endswith(scaled)]) == 2 * len(scaled)
     before = closed(images() if isinstance(closed.input, keras.KerasTensor) else {"images": images()})
     after = shown(images())
     np.testing.assert_allclose(after[names[-1]], before, atol=1e-6)
-    assert {id(w) for w in shown.weights} <= {id(w) for w in closed.weights}
+    own = {id(w) for w in closed.weights}
+    assert sum(id(w) in own for w in shown.weights) >= 2 + 16 * 2
+    copied = sum(w.value.numpy().nbytes for w in shown.weights if id(w) not in own)
+    assert copied == surgery.about(shown).copied <= 4 * 12 * 4  # positions interpolated to a grid of 2 x 2; a probe
     found, notes = additions(shown)
-    assert (len(found), notes) == (4, [])
+    assert (len(found), notes) == (5 if name == "siglip" else 4, [])  # its head pools by attention, and adds an MLP
     assert layout(shown, "block01/attn/q") == Layout(2, 2, EXTRA.get(name, ()))
+    assert surgery.about(shown).paths["block01/resid/post"].endswith(("2/add_1", "1/add_1", "2/output_layer/add"))
     shown.save(tmp_path / "shown.keras")
     again = keras.models.load_model(tmp_path / "shown.keras")
     for tap, value in again(images()).items():
@@ -79,7 +85,7 @@ def test_a_backbone_shows_the_sublayers_of_our_vit(name, tmp_path):
     for tap, value in got.items():
         np.testing.assert_allclose(value, after[tap], atol=1e-6, err_msg=tap)
     cut = without_skips(shown, [1])(images())
-    np.testing.assert_array_equal(cut["block01/resid/post"], cut["block01/mlp/out"])
+    np.testing.assert_array_equal(cut["block01/resid/post"], cut[f"block01/{'ls2' if scaled else 'mlp'}/out"])
 
 
 def test_one_set_of_weights_in_ours_and_in_keras_hubs():
@@ -88,8 +94,13 @@ def test_one_set_of_weights_in_ours_and_in_keras_hubs():
     for layer in ours.layers:
         if layer.weights and layer.name != "stem.tokens":
             layer.set_weights(theirs.get_layer(layer.name).get_weights())
-    tokens = theirs.get_layer("stem.tokens")
-    ours.get_layer("stem.tokens").set_weights([*tokens.extra, tokens.positions[None]])
+    positions = theirs.get_layer("stem.tokens").held[0]
+    token = theirs.get_layer("vit_patching_and_embedding.concatenate").held[0]
+    assert (token.path, positions.path) == (
+        "vit_patching_and_embedding/class_token",
+        "vit_patching_and_embedding/position_embedding/embeddings",
+    )
+    ours.get_layer("stem.tokens").set_weights([token, positions[None]])
     mine, hubs = ours(images()), theirs(images())
     assert [tap for tap in mine if not tap.startswith("head")] == list(hubs)
     for tap in hubs:
@@ -102,7 +113,7 @@ def test_one_set_of_weights_in_ours_and_in_keras_hubs():
 def test_a_classifier_around_a_backbone():
     classifier = keras_hub.models.ViTImageClassifier(backbone=vit(num_layers=2), num_classes=3)
     shown = open_attention(randomised(classifier))
-    assert {"stem/tokens", "block01/attn/probs", "final/ln/out", "predictions"} <= set(shown.output)
+    assert {"stem/tokens", "block01/attn/probs", "final/ln/out", "head/pooled", "head/logits"} <= set(shown.output)
     np.testing.assert_allclose(list(shown(images()).values())[-1], classifier(images()), atol=1e-6)
 
 
@@ -111,5 +122,5 @@ def test_two_encoders_in_one_model():
     one, two = (vit(num_layers=1, name=name) for name in ("one", "two"))
     model = randomised(keras.Model(x, L.Concatenate()([one(x), two(x)])))
     shown = open_attention(model)
-    assert {"block00/attn/probs", "two/vit_encoder/block00/attn/probs"} <= set(shown.output)
+    assert {"block00/attn/probs", "two/vit_encoder/transformer_block_1/mha/attn/probs"} <= set(shown.output)
     np.testing.assert_allclose(list(shown(images()).values())[-1], model(images()), atol=1e-6)

@@ -5,7 +5,7 @@ import pytest
 
 from tf_vitcnn import models
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.surgery import Addition, Layout, additions, expose, layout, stage
+from tf_vitcnn.surgery import Addition, Layout, about, additions, expose, layout, stage
 
 L = keras.layers
 
@@ -47,9 +47,13 @@ def test_the_first_skip_of_a_mixer_is_its_embedding_in_another_shape():
 @pytest.mark.parametrize(
     ("name", "count", "first"),
     [
-        ("ResNet50", 16, Addition("conv2_block1_add", "conv2_block1_0_bn", "conv2_block1_3_bn")),
+        ("ResNet50", 16, Addition("stage1/unit00/resid/sum", "stage1/unit00/skip/out", "stage1/unit00/branch/out")),
         ("MobileNetV2", 10, Addition("block_2_add", "block_1_project_BN", "block_2_project_BN")),
-        slow("ResNet50V2", 16, Addition("conv2_block1_out", "conv2_block1_0_conv", "conv2_block1_3_conv")),
+        slow(
+            "ResNet50V2",
+            16,
+            Addition("stage1/unit00/resid/post", "stage1/unit00/skip/out", "stage1/unit00/branch/out"),
+        ),
         slow("ConvNeXtTiny", 18, None),
         slow("EfficientNetV2B0", 15, Addition("block2b_add", "block2a_project_bn", "block2b_drop")),
         slow("DenseNet121", 0, None),
@@ -103,8 +107,17 @@ def test_stages():
     bit = build("bit_r50x1")
     assert [stage(bit, tap) for tap in ("stem/conv", "stage2/unit01/conv1/out", "head/logits")] == [None, 2, None]
     model = expose(keras.applications.ResNet50(weights=None, input_shape=(64, 64, 3)))
-    places = ("conv1_relu", "conv2_block1_out", "conv4_block2_out", "conv5_block3_out", "predictions")
+    places = (
+        "stem/act",
+        "stage1/unit00/resid/post",
+        "stage3/unit01/resid/post",
+        "stage4/unit02/conv1/out",
+        "predictions",
+    )
     assert [stage(model, tap) for tap in places] == [None, 1, 3, 4, None]
+    assert about(model).paths["stage3/unit01/resid/post"] == "conv4_block2_out"
+    model = expose(keras.applications.MobileNetV2(weights=None, input_shape=(64, 64, 3)))
+    assert [stage(model, tap) for tap in ("bn_Conv1", "block_2_add", "block_8_add")] == [None, 1, 3]
 
 
 def test_a_skip_that_comes_out_of_a_nested_model_has_its_name():

@@ -47,7 +47,7 @@ def _loaded(path: Path) -> keras.Model:
     import keras
 
     import tf_vitcnn.models.layers
-    import tf_vitcnn.surgery.hub  # noqa: F401  (both register our layers)
+    import tf_vitcnn.surgery  # noqa: F401  (both register our layers)
     from tf_vitcnn.surgery.files import obstacle
 
     try:
@@ -101,7 +101,6 @@ def foreign(
     from tf_vitcnn.data.images import Preprocessing
     from tf_vitcnn.subject import Subject
 
-    surgery.require_graph(model)
     model = surgery.open_attention(sized(spec, model, image_size))
     size = (int(model.inputs[0].shape[1]), int(model.inputs[0].shape[2]))
     preprocessing = preprocessing or Preprocessing(size, values=_values(model))

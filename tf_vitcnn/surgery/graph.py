@@ -7,12 +7,10 @@ are live at a time. (Keras orders by distance from the output, which runs parall
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
-
-from tf_vitcnn.errors import BadInput
 
 Node = Any  # keras.src.ops.node.Node, not public
 Tensor = Any  # keras.KerasTensor where symbolic, else a tensor of TensorFlow
@@ -21,21 +19,6 @@ Tensor = Any  # keras.KerasTensor where symbolic, else a tensor of TensorFlow
 def flat(structure: Any) -> list[Tensor]:
     """The symbolic tensors of a nested structure, in Keras' order."""
     return [t for t in keras.tree.flatten(structure) if isinstance(t, keras.KerasTensor)]
-
-
-def require_graph(model: Any) -> None:
-    """One line to the user unless the model is a graph of operations."""
-    if not isinstance(model, keras.Model):
-        raise BadInput(f"expected a Keras model, got {type(model).__name__}")
-    if isinstance(model, keras.Sequential) and not model.built:
-        raise BadInput(
-            f"Sequential model {model.name!r} is not built: give it a keras.Input or call model.build(shape)"
-        )
-    if not isinstance(model, keras.Function | keras.Sequential):
-        raise BadInput(
-            f"{model.name!r} ({type(model).__name__}) is a subclassed model, without a graph to cut: rebuild it as "
-            "keras.Model(inputs, outputs), for example with its own layers called on a keras.Input"
-        )
 
 
 def node_of(tensor: Tensor) -> Node:
@@ -70,6 +53,28 @@ def call(node: Node, values: dict[int, Tensor]) -> None:
         kwargs["training"] = False
     results = keras.tree.flatten(node.operation(*args, **kwargs))
     values.update((id(t), value) for t, value in zip(node.outputs, results, strict=True))
+
+
+def rewired(
+    inputs: Sequence[Tensor], outputs: Sequence[Tensor], change: Callable[[Node, list[Tensor]], Tensor | None]
+) -> list[Tensor]:
+    """The outputs after a change of the wiring: what `change` gives for a call and its new inputs, None to keep it.
+
+    Calls that read nothing changed are kept as they are; the others are made again on the new tensors, on the same
+    weights. That adds calls to the layers, and leaves the original graph alone.
+    """
+    new = {id(t): t for t in inputs}
+    for node in calls(inputs, outputs):
+        given = [new[id(t)] for t in node.input_tensors]
+        changed = change(node, given)
+        if changed is not None:
+            new[id(node.outputs[0])] = changed
+        elif all(t is old for t, old in zip(given, node.input_tensors, strict=True)):
+            new.update((id(t), t) for t in node.outputs)
+        else:
+            args, kwargs = node.arguments.fill_in(new)
+            new.update((id(t), r) for t, r in zip(node.outputs, flat(node.operation(*args, **kwargs)), strict=True))
+    return [new[id(t)] for t in outputs]
 
 
 def tensor_names(nodes: Iterable[Node], inputs: Sequence[Tensor] = ()) -> dict[int, str]:

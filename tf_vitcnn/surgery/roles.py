@@ -1,15 +1,13 @@
 """What a tap is for: residual additions with their two inputs, the grid or tokens behind a shape, a ResNet's stage.
 
-In our own models names say it. In foreign ones the graph does: an addition is residual if the calls between it and
-the latest tensor that both inputs come from form a closed block (nothing inside is read outside), one input gets
-there through no kernel, or through a single one (a projection), and the other through more. What is not
-recognised so is said in the notes, not guessed.
+In our own models names say it, in foreign ones the graph does (`links.py`). What is not recognised is said in the
+notes, not guessed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -18,7 +16,7 @@ from tf_vitcnn import taps
 from tf_vitcnn.errors import unknown
 from tf_vitcnn.surgery.expose import named_tensors
 from tf_vitcnn.surgery.graph import Node, Tensor, calls, flat, node_of, tensor_names
-from tf_vitcnn.surgery.rewire import tap_of
+from tf_vitcnn.surgery.links import Links, Residual, adds_two, root
 
 BRANCHES = ("attn/out", "mlp/out", "ls1/out", "ls2/out", "tokenmix/out", "chanmix/out", "branch/out")
 UNPLACED = ("tokenmix/pre", "tokenmix/act")  # channels by hidden units: no token, no place
@@ -26,7 +24,6 @@ PER_TOKEN = (  # [t, n, e]
     *("attn/q", "attn/k", "attn/v", "attn/q_norm", "attn/k_norm", "attn/q_rot", "attn/k_rot", "attn/mixed"),
 )
 PER_PAIR = ("attn/scores", "attn/probs")  # [n, q, k]
-SAME = (keras.layers.Reshape, keras.layers.Identity, keras.layers.Dropout)  # at inference
 MOST_EXTRA = 16  # more tokens than grid places than this: the grid is not the tokens' own
 
 
@@ -46,59 +43,65 @@ class Layout(NamedTuple):
     extra: tuple[str, ...] = ()
 
 
-class Residual(NamedTuple):
-    """A residual addition in the graph."""
-
-    node: Node
-    skip: Tensor
-    branch: Tensor
-
-
 def additions(model: keras.Model) -> tuple[list[Addition], list[str]]:
     """The residual additions in depth order, and notes on what looks like one but could not be told."""
     named = named_tensors(model)
-    found, notes, names = residuals(flat(model.inputs), list(named.values()), named)
-    known = model.output if isinstance(model.output, dict) else set(names.values())
+    tensors = list(named.values())
+    inputs = inputs_of(tensors)
+    found, notes, names = residuals(inputs, tensors, {id(t): name for name, t in named.items()})
+    maker = {id(t): node for node in calls(inputs, tensors) for t in node.outputs}
+    by_root = {id(root(t, maker)): name for name, t in reversed(named.items())}
     told = []
     for f in found:
-        triple = [_tap(t, names, known) for t in (f.node.outputs[0], f.skip, f.branch)]
-        if missing := [name for name in triple if name not in known]:
+        three = (f.node.outputs[0], f.skip, f.branch)
+        triple = [
+            names[id(t)] if names[id(t)] in named else by_root.get(id(root(t, maker)), names[id(t)]) for t in three
+        ]
+        if missing := [name for name in triple if name not in named]:
             notes.append(f"the addition {triple[0]} is left out: {missing[0]} is no tap of {model.name}")
         else:
             told.append(Addition(*triple))
     return told, notes
 
 
-def _tap(tensor: Tensor, names: dict[int, str], known: Collection[str]) -> str:
-    """The tap of a tensor, or the one it holds the same numbers as, in another shape."""
-    node = node_of(tensor)
-    if names[id(tensor)] not in known and isinstance(node.operation, SAME) and len(node.input_tensors) == 1:
-        return _tap(node.input_tensors[0], names, known)
-    return names[id(tensor)]
+def inputs_of(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The inputs that tensors come from."""
+    seen, found, stack = set[int](), list[Tensor](), list(tensors)
+    while stack:
+        t = stack.pop()
+        if id(t) not in seen:
+            seen.add(id(t))
+            node = node_of(t)
+            found += node.outputs if node.is_input else []
+            stack += node.input_tensors
+    return list({id(t): t for t in found}.values())
 
 
 def residuals(
-    inputs: Sequence[Tensor], outputs: Sequence[Tensor], named: Mapping[str, Tensor]
+    inputs: Any, outputs: Sequence[Tensor], named: Mapping[int, str]
 ) -> tuple[list[Residual], list[str], dict[int, str]]:
     """`additions` as tensors of a flat graph, with the names of all its tensors by their id (`named` come first)."""
-    nodes = calls(inputs, outputs)
-    names = {key: tap_of(name) for key, name in tensor_names(nodes, inputs).items()}
-    names |= {id(t): name for name, t in reversed(list(named.items()))}
-    graph, found, notes = _Graph(nodes), list[Residual](), list[str]()
-    for node in nodes:
+    nodes = calls(flat(inputs), outputs)
+    names = {key: _spelled(name) for key, name in tensor_names(nodes, flat(inputs)).items()} | dict(named)
+    links, found, notes = Links(nodes), list[Residual](), list[str]()
+    for node in links.nodes:
         name = names[id(node.outputs[0])]
         declared = taps.parse(name)
         if declared and declared.module == "resid" and isinstance(node.operation, keras.layers.Identity):
             notes.append(f"{name} has no skip: it was taken out")
-        if not _adds_two(node):
+        if not adds_two(node):
             continue
-        pair = _by_name(node, names) if declared else graph.skip_and_branch(node)
+        pair = (_by_name(node, names) if declared else None) or links.residual(node)
         if pair:
-            found.append(Residual(node, *pair))
-        else:
+            found.append(pair)
+        elif links.multiplied(node):
             first, second = (names[id(t)] for t in node.input_tensors)
             notes.append(f"{name} adds {first} and {second}: neither is recognised as a skip connection")
     return found, notes, names
+
+
+def _spelled(operation: str) -> str:
+    return taps.tap_name(operation) if taps.parse(taps.tap_name(operation)) else operation
 
 
 def layout(subject: Any, tap: str) -> Layout | None:
@@ -155,86 +158,9 @@ def _grids(model: keras.Model, tensor: Tensor) -> Iterator[tuple[int, int]]:
                 yield shape[0], shape[1]
 
 
-def _adds_two(node: Node) -> bool:
-    """Whether a call is the sum of two tensors of one shape (a constant or a broadcast is no skip)."""
-    tensors = node.input_tensors
-    is_sum = type(node.operation).__name__ == "Add"  # the layer, or the operation behind `a + b`
-    return is_sum and len(tensors) == 2 and tuple(tensors[0].shape) == tuple(tensors[1].shape)
-
-
-def _by_name(node: Node, names: dict[int, str]) -> tuple[Tensor, Tensor] | None:
+def _by_name(node: Node, names: Mapping[int, str]) -> Residual | None:
     """Skip and branch of an addition of ours: the branch is the one that is called so."""
     first, second = node.input_tensors
     if names[id(first)].endswith(BRANCHES) and not names[id(second)].endswith(BRANCHES):
-        return second, first
-    return (first, second) if names[id(second)].endswith(BRANCHES) else None
-
-
-class _Graph:
-    """Who makes and who reads each tensor."""
-
-    def __init__(self, nodes: Sequence[Node]) -> None:
-        self.maker = {id(t): node for node in nodes for t in node.outputs}
-        self.place = {id(node): place for place, node in enumerate(nodes)}
-        self.readers: dict[int, list[Node]] = {}
-        for node in nodes:
-            for t in node.input_tensors:
-                self.readers.setdefault(id(t), []).append(node)
-
-    def skip_and_branch(self, node: Node) -> tuple[Tensor, Tensor] | None:
-        """The inputs of a residual addition in this order; None if it is not recognised as one."""
-        first, second = node.input_tensors
-        fork = self.fork(first, second)
-        if fork is None or first is second:
-            return None
-        kernels = [self.kernels(t, fork) for t in (first, second)]
-        if kernels[0] == kernels[1] or min(kernels) > 1 or not self.closed(node, fork, entry=min(kernels) == 1):
-            return None
-        return (first, second) if kernels[0] < kernels[1] else (second, first)
-
-    def before(self, tensor: Tensor) -> set[int]:
-        """The ids of a tensor and of all it comes from."""
-        seen, stack = set[int](), [tensor]
-        while stack:
-            t = stack.pop()
-            if id(t) not in seen:
-                seen.add(id(t))
-                stack += self.maker[id(t)].input_tensors if id(t) in self.maker else []
-        return seen
-
-    def fork(self, first: Tensor, second: Tensor) -> int | None:
-        """The id of the latest tensor that both come from."""
-        common = self.before(first) & self.before(second)
-        return max(common, key=self.made) if common else None
-
-    def made(self, key: int) -> int:
-        """The position of the call that makes a tensor, -1 for an input."""
-        return self.place[id(self.maker[key])] if key in self.maker else -1
-
-    def kernels(self, tensor: Tensor, fork: int) -> int:
-        """The most operations with a kernel on a path from the fork to a tensor."""
-        if id(tensor) == fork or self.made(id(tensor)) <= self.made(fork):
-            return 0
-        inside = [self.maker[id(tensor)], *self.inside(tensor, fork)]
-        depth = {fork: 0}
-        for node in sorted(inside, key=lambda n: self.place[id(n)]):
-            below = max(depth.get(id(t), 0) for t in node.input_tensors)
-            depth.update((id(t), below + _has_kernel(node)) for t in node.outputs)
-        return depth[id(tensor)]
-
-    def inside(self, tensor: Tensor, fork: int) -> list[Node]:
-        """The calls that lead from the fork to a tensor, and from elsewhere at the same time."""
-        keys = (key for key in self.before(tensor) if self.made(key) > self.made(fork))
-        return list({id(self.maker[key]): self.maker[key] for key in keys}.values())
-
-    def closed(self, node: Node, fork: int, entry: bool) -> bool:
-        """Whether nothing between fork and sum is read elsewhere; with `entry`, nor does it read from elsewhere."""
-        inside = {id(n): n for t in node.input_tensors for n in self.inside(t, fork)} | {id(node): node}
-        own = {id(t) for n in inside.values() for t in n.outputs if n is not node}
-        if any(id(reader) not in inside for key in own for reader in self.readers.get(key, [])):
-            return False
-        return not entry or all(id(t) in own or id(t) == fork for n in inside.values() for t in n.input_tensors)
-
-
-def _has_kernel(node: Node) -> bool:
-    return any(len(weight.shape) >= 2 for weight in getattr(node.operation, "weights", []))
+        return Residual(node, second, first)
+    return Residual(node, first, second) if names[id(second)].endswith(BRANCHES) else None

@@ -21,7 +21,7 @@ import numpy as np
 
 from tf_vitcnn.errors import BadInput, unknown
 from tf_vitcnn.surgery.alike import Likeness
-from tf_vitcnn.surgery.graph import Node, Tensor, call, calls, flat, require_graph, tensor_names
+from tf_vitcnn.surgery.graph import Node, Tensor, call, calls, flat, tensor_names
 
 # Without a budget: a transformer block's taps hold 19 token maps where its widest single step holds 9.
 SLACK = 2.5
@@ -79,7 +79,6 @@ def segments(model: keras.Model, taps: Sequence[str], budget: float | None = Non
 
 
 def _tap_tensors(model: keras.Model, taps: Sequence[str]) -> dict[str, Tensor]:
-    require_graph(model)
     if not isinstance(model.output, dict):
         raise BadInput(f"the output of {model.name!r} is not a dict of taps: use surgery.expose(model) first")
     for name in taps:
@@ -91,9 +90,10 @@ def _tap_tensors(model: keras.Model, taps: Sequence[str]) -> dict[str, Tensor]:
     return {name: t for name, t in model.output.items() if name in chosen}  # depth order
 
 
-def nbytes(tensor: Tensor) -> int:
-    """Bytes of a tensor per image."""
-    shape = tensor.shape[1:] if tensor.shape and tensor.shape[0] is None else tensor.shape
+def nbytes(tensor: Tensor, shape: tuple[int | None, ...] | None = None) -> int:
+    """Bytes of a tensor per image; `shape` is its shape for one image, where the tensor's own does not say."""
+    if shape is None:
+        shape = tensor.shape[1:] if tensor.shape and tensor.shape[0] is None else tensor.shape
     if None in shape:
         raise BadInput(
             f"{tensor._keras_history.operation.name!r} has no fixed size {tuple(tensor.shape)}: "
@@ -102,6 +102,21 @@ def nbytes(tensor: Tensor) -> int:
     return (
         math.prod(shape) * np.dtype(keras.backend.standardize_dtype(tensor.dtype).replace("bfloat", "float")).itemsize
     )
+
+
+def for_one_image(inputs: Sequence[Tensor], nodes: Sequence[Node]) -> dict[int, tuple[int | None, ...]]:
+    """The shapes of all tensors, by id, for one image; none where every first axis is the images'.
+
+    A reshape may fold windows or heads into the images: then the other axes alone do not tell what one image holds.
+    """
+    if not any(type(node.operation).__name__ == "Reshape" and hasattr(node.operation, "newshape") for node in nodes):
+        return {}
+    values = {id(t): keras.KerasTensor((1, *t.shape[1:]), t.dtype) for t in inputs}
+    for node in nodes:
+        args, kwargs = node.arguments.fill_in(values)
+        results = keras.tree.flatten(node.operation.compute_output_spec(*args, **kwargs))
+        values.update((id(t), result) for t, result in zip(node.outputs, results, strict=True))
+    return {key: tuple(value.shape) for key, value in values.items()}
 
 
 class _Plan:
@@ -118,7 +133,10 @@ class _Plan:
             self.made.update((id(t), place + 1) for t in node.outputs)
         self.tapped = {id(t) for t in outputs.values()}
         self.names = tensor_names(nodes, inputs)
-        self.size = {key: nbytes(t) for key, t in self.tensors.items() if key in self.read or key in self.tapped}
+        shapes = for_one_image(inputs, nodes)
+        self.size = {
+            key: nbytes(t, shapes.get(key)) for key, t in self.tensors.items() if key in self.read or key in self.tapped
+        }
 
     def live(self, place: int) -> list[int]:
         """The tensors that calls from `place` on read and earlier ones made, oldest first; the images at the start."""

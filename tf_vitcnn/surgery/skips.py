@@ -10,9 +10,12 @@ import keras
 
 from tf_vitcnn import taps
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.surgery.graph import Node, calls, flat, require_graph
-from tf_vitcnn.surgery.rewire import Change, Rewired, outputs_of, structure_of
-from tf_vitcnn.surgery.roles import Residual, residuals
+from tf_vitcnn.surgery.expose import about, is_exposed, tell
+from tf_vitcnn.surgery.graph import Node, Tensor, calls, flat, rewired
+from tf_vitcnn.surgery.links import Residual
+from tf_vitcnn.surgery.opening import opened, structure_of
+from tf_vitcnn.surgery.roles import residuals
+from tf_vitcnn.surgery.settle import in_order
 
 SITES = {"both": ("resid/mid", "resid/post"), "attn": ("resid/mid",), "mlp": ("resid/post",)}
 
@@ -28,44 +31,48 @@ def without_skips(
             depth order.
         which: in blocks with two additions, the one after attention (token mixing), after the MLP, or both.
     """
-    require_graph(model)
-    inputs, outputs = flat(structure_of(model, "input")), outputs_of(model)
-    flattened = Rewired().run(inputs, inputs, outputs)
-    new = dict(zip(map(id, outputs), flattened, strict=True))
-    output = structure_of(model, "output")
-    named = {name: new[id(t)] for name, t in output.items()} if isinstance(output, dict) else {}
-    found, _, names = residuals(inputs, flattened, named)
+    structure, output, names = _graph(model)
+    outputs = in_order(output)
+    found = residuals(structure, outputs, names)[0]
     chosen = _chosen(model.name, found, names, [blocks] if isinstance(blocks, int) else list(blocks), which)
-    changed = Rewired(_dropping(chosen, calls(inputs, flattened))).run(inputs, inputs, flattened)
-    new = dict(zip(map(id, outputs), changed, strict=True))
-    if isinstance(output, dict):
-        packed = {name: new[id(t)] for name, t in output.items()}
-    else:
-        packed = keras.tree.map_structure(lambda t: new[id(t)], output)
-    return keras.Model(structure_of(model, "input"), packed, name=model.name)
-
-
-def _dropping(chosen: list[Residual], nodes: list[Node]) -> Change:
-    """What puts an Identity of the branch, under its name, in the place of each addition."""
     branches = {id(residual.node): residual.branch for residual in chosen}
-    called = Counter(id(node.operation) for node in nodes)
+    called = Counter(id(node.operation) for node in calls(flat(structure), outputs))
 
-    def drop(rewired: Rewired, name: str, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def drop(node: Node, given: list[Tensor]) -> Tensor | None:
+        """An Identity of the branch, under the addition's name, in its place."""
         if id(node) not in branches:
             return None
         place = next(i for i, t in enumerate(node.input_tensors) if t is branches[id(node)])
         # a shared addition may go on adding elsewhere, and names are unique
-        own = node.operation.name if called[id(node.operation)] == 1 else f"{node.operation.name}.{len(rewired.filed)}"
-        return keras.layers.Identity(name=own)(flat((args, kwargs))[place])
+        own = node.operation.name
+        own = own if called[id(node.operation)] == 1 else f"{own}.{node.operation._inbound_nodes.index(node)}"
+        return keras.layers.Identity(name=own)(given[place])
 
-    return drop
+    changed = dict(zip(map(id, outputs), rewired(flat(structure), outputs, drop), strict=True))
+    packed = keras.tree.map_structure(lambda t: changed[id(t)], output)
+    cut = keras.Model(structure, packed, name=model.name)
+    return tell(cut, about(model)) if is_exposed(model) else cut
+
+
+def _graph(model: keras.Model) -> tuple[Any, Any, dict[int, str]]:
+    """Input and output of the flat graph of a model, and the names of its tensors by their id."""
+    if is_exposed(model):
+        inputs, output = structure_of(model, "input"), dict(structure_of(model, "output"))
+        return inputs, output, {id(t): name for name, t in output.items()}
+    settled = opened(model)
+    inputs = flat(settled.inputs)
+    return (
+        inputs[0] if len(inputs) == 1 else settled.inputs,
+        settled.outputs,
+        {key: taps.tap_name(path) if taps.parse(taps.tap_name(path)) else path for key, path in settled.paths.items()},
+    )
 
 
 def _chosen(model: str, found: list[Residual], names: dict[int, str], blocks: list[int], which: str) -> list[Residual]:
     """The additions to change; a block that has none to lose is an error."""
     if which not in SITES:
         raise BadInput(f"unknown kind of skip {which!r}; available: {', '.join(SITES)}")
-    sums = [names[id(residual.node.outputs[0])] for residual in found]
+    sums = [names.get(id(residual.node.outputs[0]), "") for residual in found]
     units = sorted({taps.block_of(name) for name in names.values() if taps.stage_of(name)})
     groups = _groups(sums, units, which)
     if not groups:
