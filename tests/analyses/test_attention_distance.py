@@ -90,8 +90,8 @@ def test_a_pooled_vit_has_no_mass_off_the_grid_and_a_distilled_one_has_two_token
 
 def test_registers_of_an_opened_foreign_network_have_no_place():
     subject = toys.foreign(registers=5)
-    table = run("attention_distance", subject, "digits:test", images=2, taps="mha0/*/probs")
-    probs = subject.expose(["mha0/attn/probs"])(toys.images_of(subject, "digits:test", 2))["mha0/attn/probs"]
+    table = run("attention_distance", subject, "digits:test", images=2, taps="block00/*/probs")
+    probs = subject.expose(["block00/attn/probs"])(toys.images_of(subject, "digits:test", 2))["block00/attn/probs"]
     distance, kept, off = looped(probs.numpy(), 2, 3, (8, 8), 5)
     np.testing.assert_allclose(table.distance_px, distance.sum(0) / kept.sum(0), rtol=1e-5)
     np.testing.assert_allclose(table.cls_mass, off.sum(0) / (2 * 6), rtol=1e-5)

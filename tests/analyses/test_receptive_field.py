@@ -151,8 +151,8 @@ def test_default_taps_follow_every_residual_addition():
 def test_additions_of_a_foreign_network_are_found_and_their_tokens_placed():
     subject = toys.foreign()
     table = run("receptive_field", subject, "digits:test", images=1, channels=2)
-    assert list(table.layer.unique()) == ["mid0", "post0", "mid1", "post1"]
-    place = ReceptiveField(2).place_of(Run((subject,), (("mid0",),)), "mid0")
+    assert list(table.layer.unique()) == [f"block0{i}/resid/{site}" for i in range(2) for site in ("mid", "post")]
+    place = ReceptiveField(2).place_of(Run((subject,), (("block00/resid/mid",),)), "block00/resid/mid")
     assert (place.position, place.positions) == (5 + 4, 11)
 
 
