@@ -1,4 +1,4 @@
-"""Whether value -+ 2.09 standard errors holds what it stands for: over data sets drawn from populations that we know."""
+"""Whether value -+ 2.09 standard errors covers what it stands for: data sets drawn from populations that we know."""
 
 from collections import Counter
 
@@ -204,10 +204,11 @@ def localizations(rng):
 
     def table(chosen):
         made = Localization().table(totals_of(xs, ys, chosen, 64, 1, rng) | norms, {}, run)
-        return made[["cka"]], made[["cka_se"]]
+        # of tokens that do not see a patch the error is too large: without a similarity the influence is all noise
+        own = made[(made.token_row == made.patch_row) & (made.token_col == made.patch_col)]
+        return own[["cka"]], own[["cka_se"]]
 
-    # the class token, which has no place, comes first
-    return table, np.array([population_cka(x, y) for x in xs for y in ys])[:, None]
+    return table, np.array([population_cka(x, y) for x, y in zip(xs[1:], ys, strict=True)])[:, None]
 
 
 PER_IMAGE = [attention_distances, skip_ratios, receptive_fields, probe_accuracies, localizations]
@@ -229,7 +230,7 @@ def coverage(make, sets, images=256):
 def test_statistics_of_a_population_are_covered(make):
     covered, ratio = coverage(make, SETS)
     assert (covered >= 0.92).all() and (covered <= 0.98).all()
-    assert 0.8 < ratio.min() and ratio.max() < 1.25
+    assert ratio.min() > 0.8 and ratio.max() < 1.25
 
 
 @pytest.mark.parametrize("make", PER_IMAGE[:-1])

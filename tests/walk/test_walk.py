@@ -86,6 +86,64 @@ def test_errors_are_of_images_whatever_the_draw(vit):
     assert table.cka_se[table.depth_x == table.depth_y].max() < 1e-6  # a layer is like itself on any images
 
 
+PAIR = "block00/resid/post:block03/resid/post"
+WITH_IMAGES = {"images": 50, "batch": 25, "repeats": 2, "seed": 3, "images_that_count": 5, "of": (PAIR,)}
+
+
+def test_images_that_count_are_those_of_largest_influence(vit):
+    from tests.stats.test_shares import influences
+    from tf_vitcnn.data.sources import draw, open_source
+
+    names = PAIR.split(":")
+    one = {**WITH_IMAGES, "images": 25, "repeats": 1}
+    table = tf_vitcnn.run("cka", vit, "digits:test", taps=names, **one)
+    found = table.attrs["beside"]["cka_images"]
+    source = open_source("digits:test")
+    indices = draw(source, 25, 3)
+    images = vit.preprocess(np.stack([source.load(tf.constant(i))[0].numpy() for i in indices]))
+    expected = influences(*(value.numpy().reshape(25, -1) for value in vit.expose(names)(images).values()))
+    order = np.argsort(-abs(expected))[:5]
+    assert list(found["rank"]) == [1, 2, 3, 4, 5] and list(found.image) == list(indices[order])
+    np.testing.assert_allclose(found.influence, expected[order], rtol=1e-3)
+    np.testing.assert_allclose(found.share, abs(expected[order]) / abs(expected).sum(), rtol=1e-3)
+    about = found.attrs["sidecar"]
+    assert about["analysis"] == "cka_images" and about["images"][str(indices[order[0]])].startswith("digits:test")
+    pd.concat([table, table])  # pandas compares what is attached
+
+
+def test_images_that_count_on_replicas_and_in_a_file(vit, tmp_path):
+    from tf_vitcnn.tables.write import write_table
+
+    one = tf_vitcnn.run("cka", vit, "digits:test", taps=PAIR.split(":"), **WITH_IMAGES).attrs["beside"]["cka_images"]
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1", "CPU:2"])
+    again = tf_vitcnn.run(
+        "cka",
+        "vit_ti16@random",
+        "digits:test",
+        taps=PAIR.split(":"),
+        strategy=strategy,
+        image_size=32,
+        resume_dir=str(tmp_path),
+        **WITH_IMAGES,
+    ).attrs["beside"]["cka_images"]
+    pd.testing.assert_frame_equal(one, again, rtol=1e-3)
+    write_table(tmp_path / "vit", one, one.attrs["sidecar"])
+    pd.testing.assert_frame_equal(tf_vitcnn.read_table(tmp_path / "vit.csv"), one, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("of", "said"),
+    [
+        ((), "go together"),
+        (("block00/resid/post",), "expected LAYER_X:LAYER_Y"),
+        (("block00/resid/post:block0/resid/post",), "did you mean"),
+    ],
+)
+def test_images_that_count_need_pairs(vit, of, said):
+    with pytest.raises(BadInput, match=said):
+        tf_vitcnn.run("cka", vit, "digits:test", taps=["block0[01]/resid/*"], images_that_count=3, of=of, **CKA)
+
+
 @pytest.mark.parametrize(
     "other",
     [{"memory": 1.4}, {"memory": 3.0}, {"jit": True}],
@@ -187,6 +245,7 @@ def test_command_line_writes_keeps_and_refuses(tmp_path):
     table = tf_vitcnn.read_table(csv)
     pd.testing.assert_frame_equal(table, pd.read_csv(csv), check_dtype=False, check_exact=False)
     assert sorted(p.name for p in csv.parent.iterdir()) == FILES
+    assert table.attrs["groups"]["cka"].shape == (20, len(table))
 
     other = call(tmp_path, *CLI, "--seed", "1")
     assert other.returncode == 2

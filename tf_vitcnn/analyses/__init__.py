@@ -40,8 +40,11 @@ def find(name: str) -> type[Analysis]:
 
 
 def schema_of(name: str) -> Schema:
-    """The columns of an analysis' tables; those of a training's log too."""
-    return training_log.SCHEMA if name == training_log.NAME else find(name).schema
+    """The columns of an analysis' tables, and of those beside them; those of a training's log too."""
+    known = {training_log.NAME: training_log.SCHEMA}
+    if name not in (*known, *names()):
+        known |= {other: schema for kind in map(find, names()) for other, schema in kind.beside.items()}
+    return known[name] if name in known else find(name).schema
 
 
 def read_table(path: str | os.PathLike) -> "pd.DataFrame":

@@ -86,6 +86,7 @@ class Analysis:
     name: ClassVar[str]
     figures: ClassVar[tuple[str, ...]] = ()  # the paper's figures it draws, e.g. ("3", "4", "C.5")
     schema: ClassVar[Schema]
+    beside: ClassVar[Mapping[str, Schema]] = {}  # further tables that it may give, by their names
     claims: ClassVar[tuple[Claim, ...]] = ()
     drawings: ClassVar[tuple[Drawing, ...]] = ()  # the report's figures, where one chart is not all
     against: ClassVar[Literal["no", "may", "must"]] = "no"  # whether it looks at two subjects
@@ -102,7 +103,10 @@ class Analysis:
         raise NotImplementedError
 
     def table(self, totals: Totals, constants: Constants, run: Run) -> pd.DataFrame:
-        """The tidy table of the totals of the last stage; ends in `self.schema.check`."""
+        """The tidy table of the totals of the last stage; ends in `self.schema.check`.
+
+        Tables `beside` it are in its `.attrs["beside"]`, by their names.
+        """
         raise NotImplementedError
 
     @classmethod
@@ -221,6 +225,14 @@ class PerMinibatch(Analysis):
     def views(self, run: Run) -> tuple[Sequence[View], Sequence[View]]:
         """The representations of the rows and of the columns; no columns: rows against themselves."""
         raise NotImplementedError
+
+    def pairs_of_images(self, run: Run) -> Sequence[tuple[int, int]]:
+        """Representations (row, column) of which each image's share is wanted.
+
+        Totals are then `images/xy`, `images/xx`, `images/yy` [images of the source, pairs], and `images/appearances`,
+        how often each image was in a minibatch.
+        """
+        return ()
 
     def products(self, run: Run) -> frozenset[str]:
         """Which HSIC matrices in full: of "xx", "xy", "yy". Diagonals of xx and yy always come along."""

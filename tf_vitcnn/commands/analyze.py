@@ -143,7 +143,9 @@ def _analyze(chosen: tuple[Analysis, ...], flags: Any) -> int:
 
             def write(made: list[Any]) -> None:
                 for i, result in zip(missing if session.chief else (), made, strict=session.chief):
-                    write_table(paths[i], result, result.attrs["sidecar"])
+                    for name, other in result.attrs.pop("beside", {}).items():
+                        write_table(target(flags, name, session.stem()), other, other.attrs["sidecar"])
+                    write_table(paths[i], result, result.attrs["sidecar"])  # last: what has it has all
 
             with contextlib.ExitStack() as locks:
                 for path in (paths[i] for i in missing if session.chief):

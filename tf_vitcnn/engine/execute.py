@@ -48,7 +48,9 @@ def tables(
     for group, waiting in zip(groups, saved, strict=True):
         kind = loops.grams if isinstance(jobs[group[0]], PerMinibatch) else loops.per_image
         for index, table in zip(group, kind(group, waiting), strict=True):
-            table.attrs["sidecar"] = session.sidecar(index)
+            record = table.attrs["sidecar"] = session.sidecar(index)
+            for name, other in table.attrs.get("beside", {}).items():
+                other.attrs["sidecar"] = {**record, "analysis": name, **other.attrs.pop("about", {})}
             results[index] = table
     made = [results[i] for i in range(len(jobs))]
     if write is not None:
@@ -192,7 +194,10 @@ class Loops:
             tick = partial(progress.add, bound.batch * count / gram.stages)
             added = gram.step(chunks, *self._places(active, numbers, each), tick)
             del chunks
-            state.totals |= merged(state.totals, added)
+            rows = {key: added.pop(key) for key in list(added) if key.startswith("rows/")}
+            state.totals |= merged(state.totals, added) | _spread(
+                state.totals, rows, picked.indices, positions[step], source.size
+            )
             state.step += 1
             saved.save(state)
         progress.close()
@@ -245,6 +250,23 @@ def _filed(
         total[places[places >= 0]] = value[places >= 0]
         filed[key] = total
     return filed
+
+
+def _spread(
+    totals: Mapping[str, np.ndarray], rows: Mapping[str, np.ndarray], indices: np.ndarray, places: np.ndarray, size: int
+) -> dict[str, np.ndarray]:
+    """Rows of whole minibatches [R * n, ...] added at their images' places in the source, under `images/`.
+
+    `places` [chunk, R, b] in the drawn order, -1 for padding.
+    """
+    spread = {}
+    for key, value in rows.items():
+        name = key.replace("rows/", "images/", 1)
+        by_replica = places.swapaxes(0, 1).reshape(places.shape[1], -1)[:, : len(value) // places.shape[1]].reshape(-1)
+        total = totals.get(name, np.zeros((size, *value.shape[1:])))
+        np.add.at(total, indices[by_replica[by_replica >= 0]], value[by_replica >= 0])
+        spread[name] = total
+    return spread
 
 
 def _of(totals: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:

@@ -108,6 +108,7 @@ class Session:
         # what an analysis cannot do with these subjects it says now, before anything is computed
         if isinstance(analysis, PerMinibatch):
             analysis.views(bound)
+            analysis.pairs_of_images(bound)
         elif isinstance(analysis, PerImage):
             analysis.needs(bound)
         return bound

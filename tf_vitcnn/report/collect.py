@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("html", "json", "png", "svg")
 CLAIMS = "claims.csv"
-APART = ("training_log", "scale")  # tables that no figure of the paper shows
+APART = ("training_log", "scale", "cka_images")  # tables that no figure of the paper shows
 PNG_SCALE = 2  # whole pixels per unit: fractions leave seams between cells
 _KINDS: dict[str, type | tuple] = {"subjects": list, "parameters": dict, "data": dict}
 

@@ -59,6 +59,12 @@ def joined(sizes: Sequence[int]) -> list[slice]:
     return [slice(a, b) for a, b in pairwise([*starts, len(sizes)])]
 
 
+def chosen(blocks: Stack, rows: Sequence[int]) -> Any:
+    """Some rows [k, f] of a stack, without a copy of the others."""
+    places = [(block, i) for block in blocks for i in range(int(block.shape[0]))]
+    return tf.stack([places[row][0][places[row][1]] for row in rows])
+
+
 def own(blocks: Stack) -> Any:
     """Each row with itself [l]."""
     return tf.concat([tf.reduce_sum(tf.square(b), axis=-1) for b in blocks], axis=0)

@@ -29,8 +29,10 @@ from tf_vitcnn.tables.groups import GROUPS
 ROOM = 2**22  # numbers in the rows that are put together at once: 16 MB
 
 
-def shares(x: Stack, y: Stack, n: int, group: Any, wanted: frozenset[str] = frozenset({"xy"})) -> dict[str, Any]:
-    """Sums of q_i over each group's images, [GROUPS, ...] by the names of `folded.products`; `group` [n] int32."""
+def shares(
+    x: Stack, y: Stack, n: int, group: Any, wanted: frozenset[str] = frozenset({"xy"}), groups: int = GROUPS
+) -> dict[str, Any]:
+    """Sums of q_i over each group's images, [groups, ...] by the names of `folded.products`; `group` [n] int32."""
     half = n // 2 + n % 2
     group = tf.pad(group, [[0, 2 * half - n]], constant_values=-1)
     representations = sum(int(block.shape[0]) for block in (*x, *y))
@@ -46,7 +48,7 @@ def shares(x: Stack, y: Stack, n: int, group: Any, wanted: frozenset[str] = froz
         of = tf.where(tf.concat([new, new], 0), of, -1)
         x_rows, y_rows = (tf.concat([_rows(b, start, count, half) for b in s], 1) if s else None for s in (x, y))
         pairs = _pairs(x_rows, y_rows, wanted)
-        return {key: tf.math.unsorted_segment_sum(value, of, GROUPS) for key, value in pairs.items()}
+        return {key: tf.math.unsorted_segment_sum(value, of, groups) for key, value in pairs.items()}
 
     total = part(tf.constant(0))
     if steps > 1:
@@ -94,13 +96,17 @@ def changes(hsic_of: Sequence[Any], sums: Sequence[Any], images: np.ndarray) -> 
     `hsic_of` are H_KL [..., lx, ly], H_KK [..., lx], H_LL [..., ly] averaged over minibatches (or three arrays of one
     shape: matching pairs), `sums` the groups' sums of q_i of the same, `images` [GROUPS] how often its images appear.
     """
-    xy, xx, yy = (np.asarray(value, np.float64) for value in hsic_of)
     present = np.asarray(images) > 0
     each = np.where(present, images, 1)
-    of_xy, of_xx, of_yy = (np.asarray(s, np.float64) / each.reshape(-1, *[1] * (s.ndim - 1)) for s in sums)
+    return linearised(influence(hsic_of, [s / each.reshape(-1, *[1] * (s.ndim - 1)) for s in sums]), present)
+
+
+def influence(hsic_of: Sequence[Any], means: Sequence[Any]) -> np.ndarray:
+    """I [i, ...] of CKA from mean q [i, ...] of images or groups, other arguments as in `changes`."""
+    xy, xx, yy = (np.asarray(value, np.float64) for value in hsic_of)
+    of_xy, of_xx, of_yy = (np.asarray(mean, np.float64) for mean in means)
     if xy.ndim > xx.ndim:
         xx, of_xx, yy, of_yy = xx[..., :, None], of_xx[..., :, None], yy[..., None, :], of_yy[..., None, :]
     with np.errstate(invalid="ignore", divide="ignore"):
         scale = np.where((xx > 0) & (yy > 0), 1 / np.sqrt(np.maximum(xx * yy, 0)), np.nan)
-        mean = 2 * scale * (of_xy - xy * (of_xx / xx + of_yy / yy) / 2)
-    return linearised(mean, present)
+        return 2 * scale * (of_xy - xy * (of_xx / xx + of_yy / yy) / 2)

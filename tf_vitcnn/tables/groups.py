@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from tf_vitcnn.errors import UNREADABLE, BadInput, first_line
+from tf_vitcnn.tables.attached import Attached
 
 GROUPS = 20
 ENDING = "groups.npz"
@@ -24,8 +25,8 @@ ATTRIBUTE = "groups"  # of `table.attrs`
 HEADER = 1024  # bytes of an array's head at most
 
 
-class Groups(dict[str, np.ndarray]):
-    """Changes [GROUPS, rows] by column. Read only, so that copies of a table share it; equal when all arrays are."""
+class Groups(Attached):
+    """Changes [GROUPS, rows] by column, read only."""
 
     def __init__(self, changes: Mapping[str, Any]) -> None:
         super().__init__({column: np.array(change, np.float32) for column, change in changes.items()})
@@ -33,23 +34,6 @@ class Groups(dict[str, np.ndarray]):
             change.setflags(write=False)
             if change.ndim != 2 or len(change) != GROUPS:
                 raise BadInput(f"groups of {column}: shape {change.shape}; expected [{GROUPS}, rows]")
-
-    def __deepcopy__(self, memo: Any) -> Groups:
-        return self
-
-    def __eq__(self, other: object) -> bool:  # pandas asks when it joins tables
-        return isinstance(other, Groups) and (
-            self is other
-            or (
-                self.keys() == other.keys()
-                and all(np.array_equal(a, other[k], equal_nan=True) for k, a in self.items())
-            )
-        )
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    __hash__ = None
 
     def taken(self, rows: Any) -> Groups:
         """Those of the rows at these places, in their order."""

@@ -155,6 +155,8 @@ class GramSums:
         group = tf.concat(groups, axis=0)[:n]
         for key, value in shares.shares(stacks["x"]["u"], stacks["y"]["u"], n, group, wanted).items():
             sums[f"groups/{key}"] = here(value)
+        if pairs := self.analysis.pairs_of_images(self.run):
+            sums |= {f"rows/{key}": here(value) for key, value in _of_images(stacks, n, pairs).items()}
         sums["groups/images"] = here(tf.math.unsorted_segment_sum(tf.ones([n]), group, shares.GROUPS))
         for side in "xy":
             if norms[side]:
@@ -169,3 +171,11 @@ class GramSums:
                 view, key = keys[int(np.flatnonzero(bad)[0])]
                 name = self.run.subjects[view.side].name
                 raise BadInput(f"{name}: tap {view.tap} ({key}) holds NaN or infinity")
+
+
+def _of_images(stacks: Any, n: int, pairs: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """Each image's shares of some pairs of representations: [n, pairs] of xy, xx and yy, and that it appeared."""
+    x, y = stacks["x"]["u"], stacks["y"]["u"] or stacks["x"]["u"]
+    left, right = (folded.chosen(s, [pair[side] for pair in pairs]) for side, s in ((0, x), (1, y)))
+    found = shares.shares([left], [right], n, tf.range(n), frozenset({"matching"}), groups=n)
+    return found | {"appearances": tf.ones([n])}

@@ -7,7 +7,7 @@ the number would move with other images of the same kind (stats/shares.py); more
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -16,12 +16,13 @@ import pandas as pd
 
 from tf_vitcnn import taps as names_of
 from tf_vitcnn.analyses.base import Constants, PerMinibatch, Run, Totals, View, require
-from tf_vitcnn.analyses.cka import charts, training_claims
+from tf_vitcnn.analyses.cka import charts, images, training_claims
 from tf_vitcnn.analyses.cka.charts import DRAWINGS
 from tf_vitcnn.analyses.cka.claims import CLAIMS
 from tf_vitcnn.charts import Drawing
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.stats.resample import standard_error
+from tf_vitcnn.tables.attached import Attached
 from tf_vitcnn.tables.groups import joined, with_groups
 from tf_vitcnn.tables.schema import Schema
 from tf_vitcnn.verdicts.claim import Claim
@@ -51,6 +52,7 @@ class CKA(PerMinibatch):
     claims: ClassVar[tuple[Claim, ...]] = (*CLAIMS, *training_claims.CLAIMS)
     drawings: ClassVar[tuple[Drawing, ...]] = DRAWINGS
     against: ClassVar[Literal["no", "may", "must"]] = "may"
+    beside: ClassVar[Mapping[str, Schema]] = {images.NAME: images.SCHEMA}
     images: ClassVar[int | None] = 10240
     batch: ClassVar[int | None] = 1024
 
@@ -60,10 +62,30 @@ class CKA(PerMinibatch):
     precision: Literal["float32", "bfloat16"] = "float32"
     biased: bool = False
     all_pairs: bool = False
+    images_that_count: int = 0
+    """How many images of largest influence to list for each pair of --of, as a table cka_images."""
+    of: tuple[str, ...] = ()
+    """Pairs of layers, LAYER_X:LAYER_Y, whose images that count are listed."""
 
     def __post_init__(self) -> None:
         """Refuses what cannot be computed."""
         require(self.repeats >= 1, f"--repeats {self.repeats}: expected at least 1")
+        require(
+            self.images_that_count >= 0, f"--images-that-count {self.images_that_count}: expected a number of images"
+        )
+        require(
+            bool(self.of) == bool(self.images_that_count),
+            "--images-that-count K and --of LAYER_X:LAYER_Y go together: how many images, and of which pairs",
+        )
+
+    def parameters(self) -> dict[str, Any]:
+        """The fields; those of the second table only where there is one."""
+        fields = super().parameters()
+        return (
+            fields
+            if self.images_that_count
+            else {k: v for k, v in fields.items() if k not in ("images_that_count", "of")}
+        )
 
     def default_taps(self, subject: Subject) -> list[str]:
         """All declared taps but attention's score matrices and the head."""
@@ -98,6 +120,12 @@ class CKA(PerMinibatch):
             require(bool(side), f"{subject.name}: none of the chosen taps has the positions that --tokens asks for")
         return sides[0], sides[1] if len(sides) == 2 else ()
 
+    def pairs_of_images(self, run: Run) -> Sequence[tuple[int, int]]:
+        """The pairs whose images that count are wanted."""
+        if not self.of:
+            return ()
+        return images.pairs(self.of, *self.views(run))
+
     def products(self, run: Run) -> frozenset[str]:
         """`--all-pairs` keeps both models' own matrices as well."""
         if self.pairs == "matching":
@@ -115,7 +143,12 @@ class CKA(PerMinibatch):
         parts = [self._part(totals, "xy", x, y, run)]
         if self.all_pairs and columns:
             parts += [self._part(totals, "xx_full", x, x, run), self._part(totals, "yy_full", y, y, run)]
-        return self.schema.check(joined(parts))
+        table = self.schema.check(joined(parts))
+        if self.of:
+            dead = [bool(x.constant[i] or y.constant[j]) for i, j in self.pairs_of_images(run)]
+            beside = {images.NAME: images.table(totals, run, self.of, self.images_that_count, dead)}
+            table.attrs["beside"] = Attached(beside)
+        return table
 
     def _part(self, totals: Totals, key: str, x: _Side, y: _Side, run: Run) -> pd.DataFrame:
         value, change = self._value(totals, "", key, x, y), self._changes(totals, key, x, y)
