@@ -21,8 +21,9 @@ from tf_vitcnn.report.model import Figure, Report, vegalite_version
 from tf_vitcnn.report.page import TITLE, alone, page
 from tf_vitcnn.tables.files import discard_parts, replacing, write_text
 from tf_vitcnn.tables.read import read_sidecar
+from tf_vitcnn.verdicts import record
 from tf_vitcnn.verdicts.claim import Claim, judge
-from tf_vitcnn.verdicts.evidence import Result
+from tf_vitcnn.verdicts.evidence import Result, parts
 from tf_vitcnn.verdicts.verdict import order, to_csv
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ FORMATS = ("html", "json", "png", "svg")
 CLAIMS = "claims.csv"
 APART = ("training_log", "scale", "cka_images")  # tables that no figure of the paper shows
 PNG_SCALE = 2  # whole pixels per unit: fractions leave seams between cells
-_KINDS: dict[str, type | tuple] = {"subjects": list, "parameters": dict, "data": dict}
 
 
 def collect(root: str | os.PathLike) -> Report:
@@ -60,16 +60,19 @@ def gather(root: epath.Path) -> tuple[list[Result], list[str]]:
         if csv.name == CLAIMS or csv.name.startswith("."):
             continue
         try:
-            if read_sidecar(csv)["analysis"] in APART:
+            sidecar = read_sidecar(csv)
+            if sidecar["analysis"] in APART:
                 continue
             table = read_table(csv)
-            _checked(table, table.attrs["sidecar"])
-            result = Result.of(table, path)
-            _same_networks(result, names)
+            record.check(sidecar)
+            found = parts(Result.of(table, path))
+            for part in found:
+                record.speaks_of(part.sidecar, part.table)
+                _same_networks(part, names)
         except (BadInput, OSError) as error:
             problems.append(f"{path}: {first_line(error).replace(f'{csv}: ', '').replace(f'{root}/', '')}")
             continue
-        results.append(result)
+        results += found
     return results, problems
 
 
@@ -159,24 +162,6 @@ def _without_twins(group: Sequence[Result]) -> Iterable[list[Result]]:
         place[key] = result
     for chart in charts_:
         yield list(chart.values())
-
-
-def _checked(table: pd.DataFrame, sidecar: dict[str, Any]) -> None:
-    """Refuses a sidecar without the parts that claims and captions read, or that speaks of another table."""
-    for part, kind in _KINDS.items():
-        if not isinstance(sidecar.get(part), kind):
-            raise BadInput(f"its sidecar has no {part!r}; expected the JSON that scripts/analyze.py wrote beside it")
-    subjects = sidecar["subjects"]
-    if not subjects or not all(isinstance(s, dict) and isinstance(s.get("name"), str) for s in subjects):
-        raise BadInput("its sidecar names no subject")
-    if len(subjects) > 2 or len(table) == 0:
-        raise BadInput("more than two subjects" if len(table) else "the table has no rows")
-    spoken = [("model", 0), ("model_x", 0), ("model_y", len(subjects) - 1)]
-    spoken += [("against", len(subjects) - 1)] if "against" in table else []
-    for column, which in spoken:
-        if column in table and set(table[column]) != {subjects[which]["name"]}:
-            found = ", ".join(sorted(set(table[column]))[:3])
-            raise BadInput(f"its sidecar does not match: {column} is {found}, not {subjects[which]['name']}")
 
 
 def _same_networks(result: Result, names: dict[str, tuple[str, Any]]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tf_vitcnn.errors import MissingLayer
@@ -107,6 +108,34 @@ class Result:
         subjects = self.sidecar["subjects"][::-1]
         sidecar = {**self.sidecar, "subjects": subjects}
         return replace(self, table=self.table.rename(columns=turn), sidecar=sidecar, memo={})
+
+
+def parts(result: Result) -> list[Result]:
+    """A table of `--all-pairs` as three: the comparison, and each model's own pairs; any other table as it is.
+
+    The models' own speak as variants of their plain tables do: only where these are not there.
+    """
+    names = [s["name"] for s in result.sidecar["subjects"]]
+    if len(names) < 2 or not {"model_x", "model_y"} <= set(result.table):
+        return [result]
+    pairs = result.table[["model_x", "model_y"]].drop_duplicates()
+    if len(pairs) == 1 or not pairs.isin(names).all(axis=None):
+        return [result]
+    return [_part(result, x, y) for x, y in pairs.itertuples(index=False)]
+
+
+def _part(result: Result, x: str, y: str) -> Result:
+    rows = np.flatnonzero((result.table.model_x == x) & (result.table.model_y == y))
+    named = {s["name"]: s for s in result.sidecar["subjects"]}
+    own = {"subjects": [named[x]], "tag": result.sidecar.get("tag") or "all-pairs"}
+    groups = {column: change[:, rows] for column, change in (result.groups or {}).items()}
+    return replace(
+        result,
+        table=result.table.iloc[rows].reset_index(drop=True),
+        sidecar={**result.sidecar, **(own if x == y else {"subjects": [named[x], named[y]]})},
+        groups=groups if result.groups is not None else None,
+        memo={},
+    )
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ class Structure:
         begun = False
         for unit in self.units:
             begun = begun or place[tap] >= place.get(unit.first, 0)
-            if begun and place[tap] <= place[unit.end]:
+            if begun and place[tap] <= place.get(unit.end, -1):
                 return unit
         return None
 
@@ -114,12 +114,12 @@ def _recorded(record: Mapping[str, Any], names: Sequence[str]) -> Structure:
             end=str(unit["end"]),
             block=int(unit.get("block", i)),
             stage=int(unit.get("stage", 1)),
-            grid=(int(unit["grid"][0]), int(unit["grid"][1])),
+            grid=(int(grid[0]), int(grid[1])),
             attends=bool(unit.get("attends")),
             first=str(unit.get("first") or unit["branch"]),
         )
         for i, unit in enumerate(record.get("units") or ())
-        if unit.get("grid")
+        for grid in [unit.get("grid") or (0, 0)]  # not known
     )
     return Structure(tuple(names), units, tuple(record.get("attention") or ()), tuple(record.get("extra") or ()))
 

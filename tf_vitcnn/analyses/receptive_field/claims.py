@@ -24,6 +24,8 @@ class Maps:
     def __init__(self, results: Sequence[Result]) -> None:
         self.results = results
         self.subject, self.structure = results[0].subject, results[0].structure
+        if not self.subject.get("image_size"):
+            raise Unanswerable(f"the image size of {self.subject['name']} is not recorded")
         self.size: Sequence[int] = self.subject["image_size"]
         self._where = {layer: r for r in reversed(results) for layer in set(r.layers.layer)}
 
