@@ -60,7 +60,7 @@ def cka(subject, source, indices, precision, gigabytes):
     n = len(indices)
     bound = Run((subject,), (tuple(names_of.default(subject.taps)),), images=n, batch=n)
     replicas = Replicas(named_strategy("cpu"))
-    plan = plan_grams([analysis], [bound], limit(gigabytes), 1)
+    plan = plan_grams([analysis], [bound], limit(gigabytes, named_strategy("cpu")), 1)
     gram = GramWalk([GramSums(analysis, bound, replicas)], replicas, plan.segment.get)
     gram.prepare([next(iter(batches(source, indices[:32], (subject.preprocessing,), 32)))[0][0]])
     positions = minibatch_chunks(1, n, plan.micro, 1)

@@ -182,7 +182,7 @@ def _checked(one: Any, names: list[str], elements: float, spec: Any, rates: dict
     n = 128
     analysis, bound = _bound(one, names, n)
     replicas = Replicas(named_strategy("cpu"))
-    plan = plan_grams([analysis], [bound], limit(None), 1)
+    plan = plan_grams([analysis], [bound], limit(None, named_strategy("cpu")), 1)
     gram = GramWalk([GramSums(analysis, bound, replicas)], replicas, plan.segment.get)
     source, indices = open_source("noise"), np.arange(n)
     gram.prepare([next(iter(batches(source, indices[:16], (one.preprocessing,), 16)))[0][0]])

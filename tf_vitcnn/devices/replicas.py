@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_vitcnn.devices.strategy import is_chief
+from tf_vitcnn.devices.strategy import kind_of, rank
 
 
 class Replicas:
@@ -18,10 +18,11 @@ class Replicas:
         self.count = strategy.num_replicas_in_sync
         extended = strategy.extended
         self.local = getattr(extended, "_num_replicas_in_sync", self.count)
-        self.first = 0
         if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
             self.local = len(extended.worker_devices)
-            self.first = strategy.cluster_resolver.task_id * self.local
+        self.first = rank(strategy) * self.local
+        self.kind = kind_of(strategy)
+        self.sharing = self.local if self.kind == "CPU" else 1  # replicas in one memory
         self.plain = self.count == 1
         self.alone = self.count == self.local  # no other worker
 
@@ -61,18 +62,23 @@ class Replicas:
 
     def broadcast(self, number: int) -> int:
         """The chief's number, on every worker."""
+        return self.each(number)[0]
+
+    def each(self, number: int) -> list[int]:
+        """The numbers of all workers, on every worker, the chief's first."""
         if self.alone:
-            return number
-        mine = tf.constant(number if is_chief(self.strategy) else 0, tf.int64)
+            return [number]
+        mine = tf.constant(number, tf.int64)
 
         @tf.function
         def add() -> Any:
-            # one replica per worker speaks, the others say zero
+            # the first replica of each worker speaks, the others say zero
             def say() -> Any:
                 context = tf.distribute.get_replica_context()
-                own = tf.equal(context.replica_id_in_sync_group, 0)
-                return context.all_reduce("SUM", tf.where(own, mine, tf.zeros_like(mine)))
+                place = tf.one_hot(context.replica_id_in_sync_group, self.count, dtype=tf.int64)
+                return context.all_reduce("SUM", place * mine)
 
             return self.strategy.run(say)
 
-        return int(self.strategy.experimental_local_results(add())[0].numpy())
+        found = self.strategy.experimental_local_results(add())[0].numpy()
+        return [int(value) for value in found[:: self.local]]

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 
 @contextlib.contextmanager
 def stderr_closed() -> Iterator[None]:
@@ -29,7 +31,7 @@ def keep_memory() -> None:
     """
     os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")
     # TensorFlow's default limit of 64 GB is too small for a TPU's host; the machine's own memory is the limit here
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
+    machine = psutil.virtual_memory().total >> 20
     os.environ.setdefault("TF_CPU_BFC_MEM_LIMIT_IN_MB", str(2 * machine))
 
 

@@ -1,4 +1,4 @@
-"""Where the computation runs: the tf.distribute strategy and the precision of products, chosen in one place."""
+"""Where the computation runs: the tf.distribute strategy, its devices, and the place of this process among others."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ LOST = (
     *(tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError),
     *(tf.errors.InternalError, tf.errors.FailedPreconditionError),
 )
+WORKERS = ("chief", "worker")  # jobs of TF_CONFIG, in the order in which TensorFlow counts them
 CHOICES = ("cpu", "gpu", "mirrored", "multiworker", "tpu", "tpu:NAME")
 
 
@@ -30,12 +31,9 @@ def named_strategy(name: str | tf.distribute.Strategy) -> tf.distribute.Strategy
     if name == "gpu":
         if not tf.config.list_physical_devices("GPU"):
             raise BadInput("--strategy gpu: TensorFlow sees no GPU here; use cpu")
-        # float32 means float32: TF32 would cost three digits without saying so
-        tf.config.experimental.enable_tensor_float_32_execution(False)
         return tf.distribute.OneDeviceStrategy("/gpu:0")
     if name == "mirrored":
         devices = [d.name for d in tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")]
-        tf.config.experimental.enable_tensor_float_32_execution(False)
         return tf.distribute.MirroredStrategy(devices)
     if name == "multiworker":
         return _multiworker()
@@ -58,22 +56,44 @@ def naming_lost_worker(name: str | tf.distribute.Strategy) -> Iterator[None]:
         ) from error
 
 
-def _multiworker() -> tf.distribute.Strategy:
+def devices_of(strategy: tf.distribute.Strategy) -> tuple[str, ...]:
+    """The devices of this process that the strategy's replicas compute on."""
     try:
-        config = json.loads(os.environ["TF_CONFIG"])
-        known = len(config["cluster"]["worker"]) > int(config["task"]["index"])
-    except (KeyError, ValueError, TypeError):
-        known = False
-    if not known:
+        return tuple(strategy.extended.worker_devices)
+    except RuntimeError:  # the default strategy: TensorFlow takes a GPU if there is one
+        logical = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        return (logical[0].name,)
+
+
+def kind_of(strategy: tf.distribute.Strategy) -> str:
+    """CPU, GPU or TPU: what the strategy's replicas compute on, whatever else this machine has."""
+    if isinstance(strategy, tf.distribute.TPUStrategy):
+        return "TPU"
+    return str(tf.DeviceSpec.from_string(devices_of(strategy)[0]).device_type)
+
+
+def _multiworker() -> tf.distribute.Strategy:
+    own, others = own_and_others(os.environ.get("TF_CONFIG", ""))
+    meet(own, others)
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def own_and_others(config: str) -> tuple[str, list[str]]:
+    """This process' address in a TF_CONFIG, and those of the other workers; a chief is a worker that comes first."""
+    try:
+        parsed = json.loads(config)
+        cluster, kind, index = parsed["cluster"], parsed["task"].get("type", "worker"), int(parsed["task"]["index"])
+        workers = [str(address) for job in WORKERS for address in cluster.get(job, ())]
+        if kind not in WORKERS or index < 0:
+            raise ValueError(kind)
+        own = str(cluster[kind][index])
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         raise BadInput(
             "--strategy multiworker needs TF_CONFIG in the environment: "
-            '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
-        )
-    task = config["task"]
-    workers = [address for job in ("chief", "worker") for address in config["cluster"].get(job, ())]
-    own = config["cluster"][task.get("type", "worker")][int(task["index"])]
-    meet(own, [address for address in workers if address != own])
-    return tf.distribute.MultiWorkerMirroredStrategy()
+            '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}; '
+            'a "chief" may stand beside the workers'
+        ) from None
+    return own, [address for address in workers if address != own]
 
 
 def _tpu(name: str) -> tf.distribute.Strategy:
@@ -89,9 +109,16 @@ def _tpu(name: str) -> tf.distribute.Strategy:
         ) from error
 
 
-def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process writes files: always, unless it is a worker other than the first."""
+def rank(strategy: tf.distribute.Strategy) -> int:
+    """This process' place among the workers, from 0; a chief comes before the workers, as TensorFlow counts them."""
     resolver = strategy.cluster_resolver
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or resolver is None:
-        return True
-    return resolver.task_type in (None, "chief") or (resolver.task_type == "worker" and resolver.task_id == 0)
+        return 0
+    if resolver.task_type in (None, "chief"):
+        return 0
+    return int(resolver.task_id) + len(resolver.cluster_spec().as_dict().get("chief", ()))
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process writes files: always, unless it is a worker other than the first."""
+    return rank(strategy) == 0

@@ -21,26 +21,27 @@ LEAF = 64  # most rows of a block on the diagonal: smaller ones leave out more o
 Sum = tuple[np.ndarray, np.floating]
 
 
-def grams(features: Iterable[Sequence[np.ndarray]]) -> Iterator[Sum]:
+def grams(features: Iterable[Sequence[np.ndarray]], lanes: int | None = None) -> Iterator[Sum]:
     """X Xᵀ [n, n] of features less their mean, and the mean's squared norm, for one X after the other.
 
     An X is given as chunks of its rows [b, p], of float32 or of bfloat16's bits (uint16). The next one is begun before
-    one is handed out, so that no core is idle while another one, or the caller, ends what it does.
+    one is handed out, so that no core is idle while another one, or the caller, ends what it does. The same `lanes`
+    (default: one per core) give the same bits on any number of cores.
     """
     begun = deque[list[Future[Sum]]]()
     with cores.at_work() as pool:
         for chunks in features:
-            begun.append(_begin(chunks, pool))
+            begun.append(_begin(chunks, pool, lanes or cores.count()))
             if len(begun) > 1:
                 yield _end(begun.popleft())
         while begun:
             yield _end(begun.popleft())
 
 
-def _begin(chunks: Sequence[np.ndarray], pool: ThreadPoolExecutor) -> list[Future[Sum]]:
+def _begin(chunks: Sequence[np.ndarray], pool: ThreadPoolExecutor, most: int) -> list[Future[Sum]]:
     n, p = sum(len(chunk) for chunk in chunks), chunks[0].shape[1]
     full = math.ceil(n * p / STRIP)
-    lanes = min(cores.count(), full)
+    lanes = min(most, full)
     cuts = np.linspace(0, p, 1 + lanes * math.ceil(full / lanes)).astype(int)  # as many strips for each core
     strips = [slice(start, stop) for start, stop in pairwise(cuts)]
     # every so many-th strip: what is added to what does not depend on which core is faster

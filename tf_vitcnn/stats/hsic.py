@@ -25,10 +25,13 @@ CONSTANT = 1e-6  # centred norm over uncentred norm at which a layer is constant
 BLOCK = 128  # rows of a Gram block
 
 
-def gram(chunks: Sequence[Any]) -> Any:
-    """X Xᵀ [r, n, n] in float32 of the chunks of X, each [r, b, p]: blocks i <= j, the rest by symmetry."""
+def gram(chunks: Sequence[Any], widens: bool = False) -> Any:
+    """X Xᵀ [r, n, n] in float32 of the chunks of X, each [r, b, p]: blocks i <= j, the rest by symmetry.
+
+    `widens`: whether the device multiplies bfloat16 into float32 (TensorFlow has no such kernel for CPUs).
+    """
     blocks = _merge(chunks)
-    upper = [[_product(left, right) for right in blocks[i:]] for i, left in enumerate(blocks)]
+    upper = [[_product(left, right, widens) for right in blocks[i:]] for i, left in enumerate(blocks)]
     rows = []
     for i, row in enumerate(upper):
         # left of the diagonal: some earlier block's mirror image
@@ -44,8 +47,8 @@ def _merge(chunks: Sequence[Any]) -> list[Any]:
     return [tf.concat(group, axis=-2) if len(group) > 1 else group[0] for group in groups]
 
 
-def _product(x: Any, y: Any) -> Any:
-    if x.dtype == tf.bfloat16 and _accelerated():
+def _product(x: Any, y: Any, widens: bool) -> Any:
+    if x.dtype == tf.bfloat16 and widens:
         return tf.linalg.matmul(x, y, transpose_b=True, output_type=tf.float32)
     if x.dtype == tf.bfloat16 and not bfloat16_units():
         x, y = tf.cast(x, tf.float32), tf.cast(y, tf.float32)
@@ -54,16 +57,8 @@ def _product(x: Any, y: Any) -> Any:
 
 
 @cache
-def _accelerated() -> bool:
-    """Whether the device multiplies bfloat16 into float32 (TensorFlow has no such kernel for CPUs)."""
-    return bool(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"))
-
-
-@cache
 def bfloat16_units() -> bool:
-    """Whether products of bfloat16 are faster than of float32; on CPUs without such instructions they are slower."""
-    if _accelerated():
-        return True
+    """Whether this CPU multiplies bfloat16 faster than float32; without such instructions it is slower."""
     try:
         words = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_vitcnn.devices.precision import in_precision
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.stats import folded, host_gram, hsic, shares
 from tf_vitcnn.stats.folded import TOGETHER
@@ -96,11 +97,22 @@ class MinibatchCKA(keras.metrics.Metric):
 
     def _grams(self, layers: Sequence[Any]) -> tuple[Any, ...]:
         """The Grams [r, n, n] of the layers' centred features, and the squared norms of their means [r]."""
+        here = [_on_cpu(x) for x in layers]  # where they are, whatever else the machine has
         faster = self.precision == "bfloat16" and hsic.bfloat16_units()
-        if not faster and not tf.config.list_physical_devices("GPU"):
+        if all(here) and not faster:
             arrays = ([np.asarray(memoryview(x))] for x in layers)  # without a copy
             return tuple(np.stack(each) for each in zip(*host_gram.grams(arrays), strict=True))
-        return tuple(tf.stack(each) for each in zip(*(_gram(x, self.precision) for x in layers), strict=True))
+        with in_precision():
+            found = [self._gram(x, cpu) for x, cpu in zip(layers, here, strict=True)]
+        return tuple(tf.stack(each) for each in zip(*found, strict=True))
+
+    def _gram(self, x: Any, cpu: bool) -> tuple[Any, Any]:
+        with tf.device(x.device):
+            return _gram(x, self.precision, not cpu)
+
+
+def _on_cpu(x: Any) -> bool:
+    return tf.DeviceSpec.from_string(x.device).device_type == "CPU"
 
 
 def _rows(layer: Any) -> Any:
@@ -109,11 +121,11 @@ def _rows(layer: Any) -> Any:
 
 
 @tf.function(jit_compile=True)
-def _gram(x: Any, precision: str) -> tuple[Any, Any]:
+def _gram(x: Any, precision: str, widens: bool) -> tuple[Any, Any]:
     mean = tf.reduce_mean(x, axis=0)
     centred = tf.cast(x - mean, precision)[None]
     blocks = [centred[:, i : i + hsic.BLOCK] for i in range(0, x.shape[0], hsic.BLOCK)]
-    return hsic.gram(blocks)[0], tf.reduce_sum(tf.square(mean))
+    return hsic.gram(blocks, widens)[0], tf.reduce_sum(tf.square(mean))
 
 
 @tf.function

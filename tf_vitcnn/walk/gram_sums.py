@@ -24,8 +24,10 @@ LARGE = 4e9  # multiplications of a Gram from which all cores are called togethe
 class GramSums:
     """The views of one analysis, what centres and scales them, and the minibatch's Grams so far."""
 
-    def __init__(self, analysis: PerMinibatch, run: Run, replicas: Replicas, jit: bool = False) -> None:
-        self.analysis, self.run, self.replicas = analysis, run, replicas
+    def __init__(
+        self, analysis: PerMinibatch, run: Run, replicas: Replicas, jit: bool = False, lanes: int | None = None
+    ) -> None:
+        self.analysis, self.run, self.replicas, self.lanes = analysis, run, replicas, lanes
         rows, columns = analysis.views(run)
         self.views = [*rows, *columns]
         self.letters = "x" * len(rows) + "y" * len(columns)
@@ -36,8 +38,10 @@ class GramSums:
         self.scales: dict[int, Any] = {}
         self._gram = replicas.function(self._fold, jit)
         self._vectors = replicas.function(self._fold_gram, jit)
-        narrow = self.type == tf.bfloat16 and hsic.bfloat16_units()
-        self._cpu = replicas.plain and not narrow and not tf.config.list_physical_devices("GPU")
+        # by what computes, not by what else the machine has
+        self._widens = replicas.kind != "CPU"
+        narrow = self.type == tf.bfloat16 and (self._widens or hsic.bfloat16_units())
+        self._cpu = replicas.plain and not narrow and replicas.kind == "CPU"
         self._inner = replicas.summed(self._products, jit)
         self._concat = replicas.function(lambda parts: tf.concat(parts, axis=0))
         self._cut: dict[tuple[int, int], Any] = {}
@@ -72,7 +76,8 @@ class GramSums:
         arrays = [np.asarray(memoryview(chunk)) for chunk in bits]  # without a copy
         rest = self.run.batch - sum(x.shape[1] for x in arrays[:-1])
         arrays[-1] = arrays[-1][:, :rest]
-        grams, offsets = zip(*host_gram.grams([x[r] for x in arrays] for r in range(len(arrays[0]))), strict=True)
+        rows = ([x[r] for x in arrays] for r in range(len(arrays[0])))
+        grams, offsets = zip(*host_gram.grams(rows, self.lanes), strict=True)
         return np.stack(grams), np.stack(offsets)
 
     def pivot(self, i: int, taps: Mapping[str, Any]) -> None:
@@ -133,7 +138,7 @@ class GramSums:
         return [group[0] if len(group) == 1 else self._concat(group) for group in groups]
 
     def _fold(self, chunks: list[Any], scale: Any, offset: Any) -> tuple[dict[str, Any], Any]:
-        return folded.grams(chunks, self.run.batch, scale, offset, self.analysis.centrings())
+        return folded.grams(chunks, self.run.batch, scale, offset, self.analysis.centrings(), self._widens)
 
     def _fold_gram(self, k: Any, scale: Any, offset: Any) -> tuple[dict[str, Any], Any]:
         return folded.vectors(k, scale, offset, self.analysis.centrings())
