@@ -127,7 +127,8 @@ class Run:
     note: Callable[[str], None] = print  # a line for the log and the sidecar's notes
     # the opened data.Source of "data" and of every field that a stage names: class counts, labels, specs
     sources: Mapping[str, Any] = field(default_factory=dict)
-    memory: int = 0  # bytes that the run may take; 0: not told
+    memory: int = 0  # bytes that the run may take where a replica computes; 0: not told
+    host: int = 0  # bytes that it may take of the machine, for what waits there: on CPUs the same; 0: as `memory`
 
     @property
     def subject(self) -> Subject:
@@ -169,7 +170,7 @@ class PerImage(Analysis):
         return 1.0
 
     def held(self, run: Run) -> float:
-        """Bytes that a bound step holds beside the model."""
+        """Bytes that a bound step, or its totals, hold beside the model."""
         return 0.0
 
     def constants(self, stage: Stage, totals: Totals, constants: Constants, run: Run) -> dict[str, Any]:

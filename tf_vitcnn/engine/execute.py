@@ -6,6 +6,7 @@ same bytes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,9 +19,10 @@ from etils import epath
 
 from tf_vitcnn.analyses.base import PerImage, PerMinibatch, Picked, Run, Stage
 from tf_vitcnn.data.sources import batches, draw, draw_good, naming_corrupt
+from tf_vitcnn.devices.memory import GB
 from tf_vitcnn.engine.passes import shared
 from tf_vitcnn.engine.progress import ProgressBar
-from tf_vitcnn.engine.resume import Checkpoint, Progressed, merged
+from tf_vitcnn.engine.resume import Checkpoint, Progressed, merged, room_of
 from tf_vitcnn.engine.session import Session
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.tables.groups import GROUPS
@@ -39,11 +41,12 @@ def tables(
 
     What was saved on the way goes only after that: a disk too full for the tables costs no more than a restart.
     """
-    loops = Loops(session)
     jobs = session.request.analyses
+    session.settle(room_of(_beside(checkpoint, [i]) for i in range(len(jobs))) if checkpoint is not None else None)
+    loops = Loops(session)
     groups = shared(jobs, session.runs, session.budget, session.replicas)
     # before anything is drawn: what is skipped then belongs to the tables' records
-    saved = [Checkpoint(_beside(checkpoint, g), _identity(session, g), writes=session.chief) for g in groups]
+    saved = [Checkpoint(_beside(checkpoint, g), _identity(session, g), session.room, session.chief) for g in groups]
     results: dict[int, pd.DataFrame] = {}
     for group, waiting in zip(groups, saved, strict=True):
         kind = loops.grams if isinstance(jobs[group[0]], PerMinibatch) else loops.per_image
@@ -96,7 +99,8 @@ class Loops:
         jobs = [self.request.analyses[i] for i in group]
         runs = [self.session.runs[i] for i in group]
         per_image = [a for a in jobs if isinstance(a, PerImage)]
-        plan = plan_images(runs[0], self._needed(per_image, runs), self.session.budget, per_image[0])
+        needed = self._needed(per_image, runs)
+        plan = plan_images(runs[0], needed, self.session.budget, per_image[0], self.replicas.sharing)
         state = self._resumed(saved, replace(plan, micro=self.request.batch or plan.micro))
         stages = per_image[0].stages(runs[0])
         for number, stage in enumerate(stages):
@@ -156,6 +160,13 @@ class Loops:
 
     def _resumed(self, saved: Checkpoint, plan: WalkPlan) -> Progressed:
         state = saved.load()
+        asked = self.request.memory
+        if state.replicas and asked is not None and plan.expected > asked * GB:
+            raise BadInput(
+                f"{saved.path}: a run that was begun with {self.session.budget / GB:.1f} GB and takes "
+                f"{plan.expected / GB:.1f}: pass --memory {math.ceil(plan.expected / GB)} or more, or remove it to "
+                "start anew"
+            )
         state.micro = state.micro or plan.micro
         state.shared_by(self.replicas.count, saved.path)
         if not self.replicas.alone:
@@ -173,13 +184,13 @@ class Loops:
         bound, count = runs[0], self.replicas.count
         each = bound.images // bound.batch  # minibatches in a draw
         picked = self._draws(bound, max(job.draws() for job in jobs))
-        plan = plan_grams(jobs, runs, self.session.budget, self.replicas.local)
+        plan = plan_grams(jobs, runs, self.session.budget, self.replicas.sharing)
         state = self._resumed(saved, plan)
         positions = minibatch_chunks(len(picked.indices) // bound.batch, bound.batch, state.micro, count)
         preprocessings = [subject.preprocessing for subject in self.session.subjects]
-        source, jit = self.session.sources["data"], self.request.jit
+        source, jit, lanes = self.session.sources["data"], self.request.jit, self.session.room.lanes
         with self.replicas.strategy.scope():
-            sums = [GramSums(job, run, self.replicas, jit) for job, run in zip(jobs, runs, strict=True)]
+            sums = [GramSums(job, run, self.replicas, jit, lanes) for job, run in zip(jobs, runs, strict=True)]
             gram = GramWalk(sums, self.replicas, plan.segment.get, jit)
             gram.prepare(_first_images(source, picked, preprocessings, PIVOT))
         fed = feed(source, picked, positions[state.step :], preprocessings, self.replicas)

@@ -29,12 +29,12 @@ def _pass(session: Session, group: Sequence[int]) -> list[str]:
     grams = [job for job in jobs if isinstance(job, PerMinibatch)]
     others = [job for job in jobs if isinstance(job, PerImage)]
     if grams:
-        plan = plan_grams(grams, runs, session.budget, session.replicas.local)
+        plan = plan_grams(grams, runs, session.budget, session.replicas.sharing)
         images, work = runs[0].images // runs[0].batch * runs[0].batch * max(job.draws() for job in grams), 1.0
         size = f"minibatches of {runs[0].batch}, "
     else:
         needs = dict.fromkeys(tap for job, run in zip(others, runs, strict=True) for tap in job.needs(run))
-        plan = plan_images(runs[0], list(needs), session.budget, others[0])
+        plan = plan_images(runs[0], list(needs), session.budget, others[0], session.replicas.sharing)
         images, work, size = runs[0].images, max(job.passes(runs[0]) for job in others), ""
     forward = sum(_seconds_per_image(subject, plan.micro) for subject in session.subjects)
     minutes = forward * images * work / session.replicas.count / 60

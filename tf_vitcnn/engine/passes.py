@@ -16,7 +16,7 @@ from tf_vitcnn.walk.plan import plan_grams
 
 
 def shared(analyses: Sequence[Analysis], runs: Sequence[Run], budget: float, replicas: Replicas) -> list[list[int]]:
-    """Groups of analyses, each one pass; the same on all workers."""
+    """Groups of analyses, each one pass; the same on all workers, as the budget is."""
     groups: dict[Hashable, list[int]] = {}
     for i, (analysis, bound) in enumerate(zip(analyses, runs, strict=True)):
         groups.setdefault(_images(analysis, bound) or i, []).append(i)
@@ -41,9 +41,7 @@ def _fit(grams: Sequence[PerMinibatch], runs: Sequence[Run], budget: float, repl
     if len(grams) == 1:
         return True  # or is refused when its turn comes
     try:
-        plan_grams(grams, runs, budget, replicas.local)
-        fits = True
+        plan_grams(grams, runs, budget, replicas.sharing)
     except BadInput:
-        fits = False
-    # workers that walk different passes would wait for each other without end
-    return bool(replicas.broadcast(int(fits)))
+        return False
+    return True

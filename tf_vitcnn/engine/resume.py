@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import fcntl
-import io
+import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 from etils import epath
 
-from tf_vitcnn.errors import UNREADABLE, BadInput
+from tf_vitcnn.devices.room import Room
+from tf_vitcnn.errors import BadInput
 from tf_vitcnn.tables.read import differences
 from tf_vitcnn.tables.schema import Sidecar
-from tf_vitcnn.tables.state import save
+from tf_vitcnn.tables.state import reading, save
 
-FORMAT = 3  # 2: a Gram analysis' totals by groups of minibatches, not of images
+FORMAT = 4  # 3: the room not kept; 2: a Gram analysis' totals by groups of minibatches, not of images
 EVERY = float(os.environ.get("TF_VITCNN_CHECKPOINT_SECONDS", "20"))  # a kill costs no more than this and one step
+
+WHAT = "a checkpoint of a run"
 
 
 @dataclass
@@ -49,8 +52,10 @@ class Progressed:
 class Checkpoint:
     """The saved state of one run, refused when it belongs to another."""
 
-    def __init__(self, path: epath.Path | None, identity: Sidecar, writes: bool = True) -> None:
-        self.path, self.writes = path, writes
+    def __init__(
+        self, path: epath.Path | None, identity: Sidecar, room: Room | None = None, writes: bool = True
+    ) -> None:
+        self.path, self.room, self.writes = path, room, writes
         self.identity = json.loads(json.dumps(identity))
         self.last, self.pause = time.monotonic(), EVERY
 
@@ -58,16 +63,10 @@ class Checkpoint:
         """What was saved, or a fresh start."""
         if self.path is None or not self.path.exists():
             return Progressed()
-        try:
-            with np.load(io.BytesIO(self.path.read_bytes()), allow_pickle=False) as saved:
-                arrays = {key: saved[key] for key in saved.files}
-            header = json.loads(str(arrays.pop("header")))
-            if header["format"] != FORMAT:
-                raise ValueError("totals by other names")
+        with reading(self.path, WHAT) as (header, arrays):
+            _check_format(header)
             stage, step, micro, replicas = (int(header[key]) for key in ("stage", "step", "micro", "replicas"))
             identity, parts = dict(header["identity"]), _by_part(arrays)
-        except UNREADABLE as error:
-            raise BadInput(f"{self.path}: not a checkpoint of a run; remove it to start anew") from error
         differ = differences(identity, self.identity)
         if differ:
             raise BadInput(f"{self.path}: checkpoint of another run ({'; '.join(differ[:3])}); remove it to start anew")
@@ -79,7 +78,8 @@ class Checkpoint:
             return
         begun = time.monotonic()
         place = {"stage": state.stage, "step": state.step, "micro": state.micro, "replicas": state.replicas}
-        header = {"format": FORMAT, "identity": self.identity, **place}
+        room = asdict(self.room) if self.room else None
+        header = {"format": FORMAT, "identity": self.identity, "room": room, **place}
         arrays = {f"totals:{k}": v for k, v in state.totals.items()}
         arrays |= {f"constants:{k}": v for k, v in state.constants.items()}
         save(self.path, header, arrays)
@@ -93,12 +93,27 @@ class Checkpoint:
             self.path.unlink(missing_ok=True)
 
 
+def room_of(paths: Iterable[epath.Path]) -> Room | None:
+    """The room that an unfinished run was begun with; None where no checkpoint is."""
+    for path in paths:
+        if path.exists():
+            with reading(path, WHAT) as (header, _):
+                _check_format(header)
+                return Room(**{key: int(value) for key, value in header["room"].items()}) if header["room"] else None
+    return None
+
+
+def _check_format(header: Mapping[str, Any]) -> None:
+    if header["format"] != FORMAT:
+        raise ValueError("totals by other names")
+
+
 def _by_part(arrays: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:
-    """Totals and constants; a KeyError for what is neither, an AttributeError for what is no array."""
+    """Totals and constants; a KeyError for what is neither."""
     parts: dict[str, dict[str, np.ndarray]] = {"totals": {}, "constants": {}}
     for key, value in arrays.items():
         part, _, name = key.partition(":")
-        parts[part][name] = value.view()  # NumPy hands a member without an array's head over as bytes
+        parts[part][name] = value
     return parts
 
 
@@ -115,33 +130,27 @@ class Lock:
             return self
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            while True:
-                self.file = self.path.open("a")
-                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if self._stands():
-                    return self
-                self.file.close()  # its owner ended, and removed it, while it was being opened here
-        except BlockingIOError:
-            self.file.close()
+            # a moment's patience: its owner may end, and remove it, while it is being opened here
+            self.lock = filelock.FileLock(self.path, timeout=0.2)
+            self.lock.acquire()
+            self.taken = self.path.stat()
+        except filelock.Timeout:
             said = f"{self.path.parent}: another run is writing this output; wait for it or choose --tag"
             raise BadInput(self.refusal or said) from None
         except OSError as error:
             raise BadInput(f"{self.path.parent}: cannot be written: {error.strerror}") from error
+        return self
 
     def __exit__(self, *_: object) -> None:
         """Gives the lock back."""
-        if self.path is not None:
-            if self._stands():  # else the directory was removed under the run, and another may have locked it anew
-                self.path.unlink(missing_ok=True)
-            self.file.close()
-
-    def _stands(self) -> bool:
-        """Whether the locked file is the one that others would open."""
-        assert self.path is not None
-        try:
-            return os.path.samestat(os.fstat(self.file.fileno()), self.path.stat())
-        except OSError:
-            return False
+        if self.path is None:
+            return
+        # only ours: the directory may have been removed under the run, and another may have locked it anew. Windows
+        # removes no open file: there the lock does it itself
+        with contextlib.suppress(OSError):
+            if os.path.samestat(self.taken, self.path.stat()):
+                self.path.unlink()
+        self.lock.release()
 
 
 def merged(totals: Mapping[str, np.ndarray], sums: Mapping[str, Any]) -> dict[str, np.ndarray]:

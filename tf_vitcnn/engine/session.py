@@ -5,20 +5,23 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 from tf_vitcnn import taps
 from tf_vitcnn.analyses.base import Analysis, PerImage, PerMinibatch, Run
 from tf_vitcnn.checkpoints.load import load
-from tf_vitcnn.devices.memory import limit
+from tf_vitcnn.devices.precision import in_precision
 from tf_vitcnn.devices.replicas import Replicas
+from tf_vitcnn.devices.room import Room
 from tf_vitcnn.devices.strategy import is_chief, named_strategy
 from tf_vitcnn.engine.request import Request
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.subject import Subject
 from tf_vitcnn.tables.provenance import environment
 from tf_vitcnn.tables.schema import Sidecar
+
+COMPUTE = "float32"  # of products on every device
 
 
 @dataclass
@@ -56,12 +59,31 @@ class Session:
             )
         if len(self.subjects) == 2 and self.subjects[0].name == self.subjects[1].name:
             raise BadInput(f"both models are called {self.subjects[0].name!r}: tell them apart with --against-name")
-        self.budget = limit(self.request.memory)
+        self.room = self._room()
         self.runs = tuple(self._bind(analysis) for analysis in self.request.analyses)
+        self._products = in_precision(COMPUTE)
+        self._products.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Nothing outlives the session."""
+        self._products.__exit__(None, None, None)
+
+    def _room(self) -> Room:
+        """What every worker has: they take the same steps."""
+        found = Room.found(self.request.memory, self.replicas.strategy)
+        return Room(*(min(self.replicas.each(number)) for number in astuple(found)))
+
+    def settle(self, begun: Room | None) -> None:
+        """Goes on with the room that the run was begun with, on all workers the one that the chief knows of."""
+        numbers = [self.replicas.broadcast(number) for number in astuple(begun or self.room)]
+        self.room = Room(*numbers)
+        self.runs = tuple(replace(run, memory=self.room.device, host=self.room.host) for run in self.runs)
+
+    @property
+    def budget(self) -> int:
+        """Bytes that the run may take where a replica computes."""
+        return self.room.device
 
     # --- what the request means for these subjects ---
 
@@ -103,7 +125,8 @@ class Session:
             seed=self.request.seed,
             note=self.note,
             sources=self.sources,
-            memory=int(self.budget),
+            memory=self.room.device,
+            host=self.room.host,
         )
         # what an analysis cannot do with these subjects it says now, before anything is computed
         if isinstance(analysis, PerMinibatch):
@@ -170,6 +193,7 @@ class Session:
             "seconds": round(time.monotonic() - self.begun, 1),
             "strategy": type(self.replicas.strategy).__name__,
             "replicas": self.replicas.count,
+            "compute": COMPUTE,
         }
 
     def keep(self, indices: Sequence[int]) -> None:

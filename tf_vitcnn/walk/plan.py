@@ -29,22 +29,31 @@ class WalkPlan:
     expected: float
 
 
-def plan_images(run: Run, names: Sequence[str], budget: float, analysis: PerImage | None = None) -> WalkPlan:
-    """Micro-batch of a per-image walk: 32 (or the analysis' own), fewer where their taps would take half the budget."""
+def plan_images(
+    run: Run, names: Sequence[str], budget: float, analysis: PerImage | None = None, sharing: int = 1
+) -> WalkPlan:
+    """Micro-batch of a per-image walk: 32 (or the analysis' own), fewer where their taps would take half the budget.
+
+    `sharing`: how many replicas live in one memory.
+    """
     image = math.prod(run.subject.model.inputs[0].shape[1:]) * 4
     each = image + 3 * sum(nbytes(run.subject.model.output[name]) for name in names)
     weights = _weights(run)
     most = (analysis.micro if analysis else None) or 32
-    micro = max(1, min(most, int((budget - RUNTIME - weights) / 2 / max(each, 1))))
-    return WalkPlan(micro, {}, RUNTIME + weights + 2 * micro * each + (analysis.held(run) if analysis else 0))
+    micro = max(1, min(most, int((budget - RUNTIME - weights) / 2 / max(each, 1) / sharing)))
+    held = analysis.held(run) if analysis else 0
+    return WalkPlan(micro, {}, RUNTIME + weights + sharing * 2 * micro * each + held)
 
 
-def plan_grams(analyses: Sequence[PerMinibatch], runs: Sequence[Run], budget: float, replicas: int) -> WalkPlan:
-    """Micro-batch and segment budgets of a Gram walk; refused when the smallest possible peak is too large."""
+def plan_grams(analyses: Sequence[PerMinibatch], runs: Sequence[Run], budget: float, sharing: int) -> WalkPlan:
+    """Micro-batch and segment budgets of a Gram walk; refused when the smallest possible peak is too large.
+
+    `sharing`: how many replicas live in one memory, each with a minibatch of its own.
+    """
     run = runs[0]
     reads = [_read(analyses, runs, side) for side in range(len(run.subjects))]
-    n, fixed = run.batch, _fixed(analyses, runs, replicas)
-    left = (budget - fixed(n)) / (n * replicas)
+    n, fixed = run.batch, _fixed(analyses, runs, sharing)
+    left = (budget - fixed(n)) / (n * sharing)
     least, held, widest, step = 0.0, {}, 1.0, 1.0
     for side, subject in enumerate(run.subjects):
         if not reads[side]:
@@ -57,14 +66,14 @@ def plan_grams(analyses: Sequence[PerMinibatch], runs: Sequence[Run], budget: fl
         # of all taps: analyses round alike whether they share their pass or not
         step = max(step, _widest(subject, Counter(subject.taps), None))
     if least > left:
-        fits = _largest(n, lambda m: fixed(m) + replicas * m * least <= budget)
+        fits = _largest(n, lambda m: fixed(m) + sharing * m * least <= budget)
         advice = f"the largest minibatch that fits is {fits}: pass --batch {fits}, or more --memory"
         raise BadInput(
-            f"minibatches of {n} images need {(fixed(n) + replicas * n * least) / GB:.1f} GB, and "
+            f"minibatches of {n} images need {(fixed(n) + sharing * n * least) / GB:.1f} GB, and "
             f"{budget / GB:.1f} GB are allowed; {advice if fits else 'no minibatch fits: pass more --memory'}"
         )
     micro = int(min(n, max(1, min(64, TRANSIENT / step))))
-    return WalkPlan(micro, held, fixed(n) + replicas * n * widest)
+    return WalkPlan(micro, held, fixed(n) + sharing * n * widest)
 
 
 def hsic_bytes(n: int) -> float:
@@ -73,7 +82,7 @@ def hsic_bytes(n: int) -> float:
     return 4.0 * (2 * half * half + 2 * half)
 
 
-def _fixed(analyses: Sequence[PerMinibatch], runs: Sequence[Run], replicas: int) -> Callable[[int], float]:
+def _fixed(analyses: Sequence[PerMinibatch], runs: Sequence[Run], sharing: int) -> Callable[[int], float]:
     """What minibatches of n images take beside their taps, as a function of n."""
     run, counts = runs[0], [_keys(a, bound) for a, bound in zip(analyses, runs, strict=True)]
     folded = sum(sum(keys) * len(a.centrings()) for a, keys in zip(analyses, counts, strict=True))
@@ -83,7 +92,7 @@ def _fixed(analyses: Sequence[PerMinibatch], runs: Sequence[Run], replicas: int)
     def taken(n: int) -> float:
         # the stack, its blocks while they are joined, and the Grams of one call with their temporaries
         stack = hsic_bytes(n) * folded * 1.15 + 5 * together * n * n * 4
-        return RUNTIME + TRANSIENT + _weights(run) + replicas * (stack + n * image)
+        return RUNTIME + TRANSIENT + _weights(run) + sharing * (stack + n * image)
 
     return taken
 

@@ -109,12 +109,19 @@ class Probe(PerImage):
         source = run.sources["data"]
         shots = source.size if self.shots == "all" else self.shots * source.classes
         plan = Plan(source.classes, min(run.images or source.size, shots), (tuple(readers),))
-        groups, room = [[]], (run.memory or MEMORY) * GROUP_SHARE  # type: list[list[Reader]], float
+        # sums are made where the model is, and wait on the host
+        room = GROUP_SHARE * min(run.memory or MEMORY, run.host or MEMORY)
+        groups: list[list[Reader]] = [[]]
         for reader in readers:
             if groups[-1] and sum(map(plan.nbytes, [*groups[-1], reader])) > room:
                 groups.append([])
             groups[-1].append(reader)
         return Plan(plan.classes, plan.images, tuple(map(tuple, groups)))
+
+    def held(self, run: Run) -> float:
+        """The features or sums of the largest group of layers."""
+        plan = self.plan(run)
+        return float(max(sum(map(plan.nbytes, group)) for group in plan.groups))
 
     def stages(self, run: Run) -> Sequence[Stage]:
         """Per group of layers: pivots from a micro-batch where sums are taken, training images, test images."""
