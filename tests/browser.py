@@ -1,78 +1,67 @@
-"""A headless Chromium that reports what a page did: console errors, requests, canvases, time."""
+"""A headless Chromium that reports what a page did: console errors, requests, what was drawn and when."""
 
-import json
-import re
+import contextlib
 import shutil
-import subprocess
-import tempfile
 from pathlib import Path
-from typing import NamedTuple
+
+import pytest
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-# Runs in the page once all charts are drawn: which canvases hold more than one colour, and when.
-PROBE = """<script>
-var probing = setInterval(function () {
-  if (!document.documentElement.hasAttribute("data-drawn")) { return; }
-  clearInterval(probing);
-  var empty = [];
-  document.querySelectorAll(".chart").forEach(function (chart) {
-    var canvas = chart.querySelector("canvas");
-    var pixels = canvas && canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-    var colours = {}, i;
-    for (i = 0; pixels && i < pixels.length; i += 4 * 7) { colours[pixels[i] + "," + pixels[i + 1]] = 1; }
-    if (!pixels || Object.keys(colours).length < 3) { empty.push(chart.id); }
-  });
-  document.body.setAttribute("data-probe", JSON.stringify({
-    charts: document.querySelectorAll(".chart").length, empty: empty, failed: window.failed,
-    drawn: window.drawn, milliseconds: Math.round(performance.now())
-  }));
-}, 20);
-</script></body>"""
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+]
 
 
-class Visit(NamedTuple):
-    """What a browser saw."""
-
-    dom: str
-    errors: list[str]
-    requests: list[str]
-    probe: dict
-
-
-def visit(page: Path, screenshot: Path | None = None, seconds: int = 60) -> Visit:
-    """Opens the page and waits until its charts are drawn."""
-    with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch) / "page.html"
-        head, _, tail = page.read_text(encoding="utf-8").rpartition("</body>")  # Vega's code has one too
-        copy.write_text(head + PROBE + tail, encoding="utf-8")
-        dom = _chromium(
-            scratch, f"--timeout={1000 * seconds}", f"--virtual-time-budget={1000 * seconds}", "--dump-dom", copy
-        )
-        if screenshot is not None:
-            _chromium(
-                scratch, f"--screenshot={screenshot}", "--window-size=1200,2400", "--virtual-time-budget=20000", page
-            )
-        log = json.loads((Path(scratch) / "net.json").read_text())
-    found = re.search(r'data-probe="([^"]*)"', dom.stdout)
-    probe = json.loads(found[1].replace("&quot;", '"')) if found else {}
-    errors = [line for line in dom.stderr.splitlines() if "CONSOLE" in line]
-    return Visit(dom.stdout, errors, _requests(log), probe)
+@contextlib.contextmanager
+def chromium():
+    """The installed browser, driven by Playwright; a test that asks for it is skipped where either is missing."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine (apt-get install chromium)")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
 
 
-def _chromium(scratch: str, *arguments) -> subprocess.CompletedProcess:
-    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-extensions"]
-    flags += ["--enable-logging=stderr", "--no-first-run", "--disable-background-networking", "--disable-sync"]
-    flags += [f"--user-data-dir={scratch}/profile", f"--log-net-log={scratch}/net.json"]
-    *options, page = arguments
-    command = [str(CHROMIUM), *flags, *map(str, options), Path(page).resolve().as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+@contextlib.contextmanager
+def opened(browser, path: Path, width=1400, height=900, scheme="light"):
+    """The page at that path, with `errors` and `requests` (all but its own file's) as it goes."""
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    page = context.new_page()
+    page.errors, page.asked = [], []
+    page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.goto(Path(path).resolve().as_uri())
+    page.asked = [url for url in page.asked if not url.startswith(("file:", "data:", "blob:"))]
+    yield page
+    context.close()
 
 
-def _requests(log: dict) -> list[str]:
-    """Addresses that the page asked for; the browser's own housekeeping has no initiator."""
-    started = [event.get("params", {}) for event in log["events"] if "initiator" in event.get("params", {})]
-    asked = {p["url"] for p in started if p["initiator"] != "not an origin" and "url" in p}
-    return sorted(
-        url for url in asked if not url.startswith(("data:", "blob:", "chrome:", "https://accounts.google.com"))
-    )
+def draw_all(page):
+    """Scrolls through the page until every chart is drawn."""
+    height, at = 1, 0
+    while at < height:
+        page.evaluate(f"window.scrollTo(0, {at})")
+        page.wait_for_timeout(30)
+        page.wait_for_function("document.documentElement.hasAttribute('data-idle')", timeout=60_000)
+        height, at = page.evaluate("document.documentElement.scrollHeight"), at + 700
+
+
+EMPTY = """() => [...document.querySelectorAll('.chart')].filter(chart => {
+  const canvas = chart.querySelector('canvas');
+  const pixels = canvas && canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+  const colours = new Set();
+  for (let i = 0; pixels && i < pixels.length; i += 28) { colours.add(pixels[i] + ',' + pixels[i + 1]); }
+  return colours.size < 3;
+}).map(chart => chart.getAttribute('aria-label'))"""
+
+
+def empty_charts(page):
+    """The charts whose canvas holds fewer than three colours."""
+    return page.evaluate(EMPTY)

@@ -132,7 +132,7 @@ def matching(x, y, similarity):
 
 
 def file(root: Path, table: pd.DataFrame, record: dict) -> Path:
-    names = "--".join(s["name"] for s in record["subjects"])
+    names = "--".join(s["name"] for s in record["subjects"]) + (f".{record['tag']}" if record["tag"] else "")
     write_table(root / record["analysis"] / names, table, record)
     return root / record["analysis"] / f"{names}.csv"
 
@@ -269,6 +269,8 @@ PROBED = {"data": "digits:train", "test": "digits:test", "tokens": "each"}
 def all_results(root: Path) -> list[Path]:
     """A table for every drawing of every analysis but cka's."""
     files = [file(root, head_subsets(vit(), bit()), sidecar("head_subsets", vit(), bit()))]
+    branches = sidecar("receptive_field", bit(), taps=["*/branch/out"], tag="branches")
+    files.append(file(root, receptive_field(bit()), branches))
     for who in (vit(), gap(), bit()):
         makers = [receptive_field, skip_ratio, localization, probe]
         makers += [attention_distance] if family(who) == "vit" else []
@@ -276,3 +278,11 @@ def all_results(root: Path) -> list[Path]:
             more = PROBED if maker is probe else {}
             files.append(file(root, maker(who), sidecar(maker.__name__, who, **more)))
     return files
+
+
+def random_results(root: Path) -> list[Path]:
+    """The same networks with random weights: baselines of the claims, and twins of the figures' panels."""
+    a, b = subject("random_vit_b32", random=True), subject("random_bit_r50x1", "bit", random=True)
+    pairs = [(a, None, uniform), (b, None, uniform), (a, b, lambda x, y: 0.2)]
+    files = [file(root, cka(x, y or x, f), sidecar("cka", x, *([y] if y else []))) for x, y, f in pairs]
+    return [*files, *(file(root, skip_ratio(who), sidecar("skip_ratio", who)) for who in (a, b))]

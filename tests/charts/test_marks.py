@@ -68,10 +68,12 @@ def test_fields_of_charts_lie_in_the_schema(name, tables):
     assert mine
     for table in mine:
         record = table.attrs["sidecar"]
-        fitting = [d.draw for d in drawings_of(analyses.find(name)) if d.fits(record)]
-        assert fitting
-        for draw in [analyses.find(name).chart, *fitting]:
-            fields = fields_of(draw(table).to_dict())
+        charts = [analyses.find(name).chart(table)]
+        charts += [
+            panel.chart for d in drawings_of(analyses.find(name)) if d.fits(record) for panel in d.panels([table])[0]
+        ]
+        for chart in charts:
+            fields = fields_of(chart.to_dict())
             assert fields
             assert fields <= {*schema.keys, *schema.values, *marks.DERIVED}
 
@@ -99,6 +101,7 @@ def test_the_page_opens_a_packed_matrix_as_rows():
     table = matrix(3)
     spec = marks.heatmap(table, "cka").to_dict()
     spec["mark"]["aria"] = True  # each cell then tells its values
+    spec["encoding"]["tooltip"] = [{"field": field} for field in ("depth_x", "depth_y", "layer_x", "cka")]
     drawn = vl_convert.vegalite_to_svg(spec)
     labels = re.findall(r'aria-label="([^"]*)"[^>]*aria-roledescription="rect', drawn)
     cells = {}
@@ -141,7 +144,7 @@ def test_lines_have_bands_where_the_table_has_bounds():
     kinds = [
         layer["mark"]["type"] for layer in marks.depth_lines(table, "accuracy", low="lo", high="hi").to_dict()["layer"]
     ]
-    assert kinds == ["area", "line", "point"]
+    assert kinds == ["area", "line", "point", "text"]
 
 
 def test_small_maps_keep_their_panels_apart():

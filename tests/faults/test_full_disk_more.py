@@ -16,7 +16,8 @@ from tf_vitcnn.engine.execute import tables
 from tf_vitcnn.engine.request import Request
 from tf_vitcnn.engine.session import Session
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.report.collect import collect, write_charts, write_report
+from tf_vitcnn.report.collect import collect, write_report
+from tf_vitcnn.report.export import write_charts
 from tf_vitcnn.training import fit
 from tf_vitcnn.training.recipe import Recipe
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from etils import epath
 
-from tests import browser, synthetic
+from tests import synthetic
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.report.collect import collect, gather
 from tf_vitcnn.report.page import page
@@ -50,10 +50,11 @@ def run(*arguments):
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
-def test_verdicts_come_first_and_figures_in_the_papers_order(built):
+def test_findings_come_first_and_figures_in_the_papers_order(built):
     text = page(built)
-    assert text.index("Verdicts</h2>") < text.index("Figures</h2>") < text.index("Missing figures</h2>")
-    places = [text.index(f"Fig. {n}") for n in ("1, B.1. ", "2, B.1. ", "8. ", "12. ", "G.1, G.2. ", "H.1. ", "H.2. ")]
+    assert text.index("Findings</h2>") < text.index("Verdicts</h2>") < text.index("Figures</h2>")
+    numbers = ("1, B.1", "2, B.1", "8", "12", "G.1, G.2", "H.1", "H.2")
+    places = [text.index(f">Fig. {n}</a>", text.index("Figures</h2>")) for n in numbers]
     assert places == sorted(places)
 
 
@@ -70,7 +71,7 @@ def test_missing_figures_are_listed(built):
 
 def test_figures_carry_their_verdicts(built):
     found = built
-    crossed = next(f for f in found.figures if f.slug == "fig02-cka-vit_b32--bit_r50x1")
+    crossed = next(f for f in found.figures if f.slug == "fig02-cka")
     assert [v.claim.id for v in found.verdicts_of(crossed)] == [
         "low-half-resnet-low-quarter-vit",
         "top-half-resnet-next-third-vit",
@@ -119,7 +120,7 @@ def test_what_cannot_be_used_is_named_in_one_line_and_the_rest_is_built(results,
 def test_the_page_says_what_was_left_out(results):
     (results / "cka/mixer_b32.csv").write_text(f"{HOSTILE}\n1\n")
     found = collect(results)
-    assert len(found.figures) == 8
+    assert len([p for f in found.figures for p in f.panels]) == 8
     assert "Left out: cka/mixer_b32.csv" in page(found)
     assert HOSTILE not in page(found)
 
@@ -155,9 +156,8 @@ def test_command_writes_page_claims_and_charts(results, tmp_path):
     assert done.stdout.strip() == str(tmp_path / "out/page.html")
     assert (results / "claims.csv").read_text().startswith("claim,place,verdict,value,")
     for kind in ("json", "png", "svg", "html"):
-        assert (charts / f"fig02-cka-vit_b32--bit_r50x1.{kind}").stat().st_size > 10_000
-    together = "+".join(f"vit_b32_{part}--vit_b32" for part in ("0.03", "0.1", "0.3"))
-    assert json.loads((charts / f"fig12-cka-{together}.json").read_text())
+        assert (charts / f"fig02-cka.{kind}").stat().st_size > 10_000
+    assert json.loads((charts / "fig12-cka-lines.json").read_text())
 
 
 def test_command_needs_no_tensorflow(results):
@@ -191,27 +191,3 @@ def test_bad_input_is_one_line(results, arguments, said):
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
-
-
-@pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium on this machine (apt-get install chromium)")
-def test_chromium_draws_every_figure_offline(full, tmp_path):
-    out = tmp_path / "report.html"
-    out.write_text(page(full), encoding="utf-8")
-    assert out.stat().st_size < 15_000_000
-    seen = browser.visit(out, tmp_path / "page.png")
-    assert seen.errors == []
-    assert seen.requests == []
-    assert full.problems == full.missing == []
-    assert seen.probe["charts"] == seen.probe["drawn"] == len(full.figures) >= 25
-    assert (seen.probe["empty"], seen.probe["failed"]) == ([], [])
-    assert (tmp_path / "page.png").stat().st_size > 20_000
-
-
-@pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium on this machine (apt-get install chromium)")
-def test_the_browser_would_notice(tmp_path):
-    """The instrument itself: a page that fetches and fails is seen to."""
-    bad = tmp_path / "bad.html"
-    bad.write_text('<html><body><img src="http://example.invalid/a.png"><script>nothing()</script></body></html>')
-    seen = browser.visit(bad, seconds=5)
-    assert seen.requests == ["http://example.invalid/a.png"]
-    assert any("nothing is not defined" in line for line in seen.errors)

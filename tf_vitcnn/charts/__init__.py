@@ -15,7 +15,7 @@
 Charts never compute: a chart's fields are columns of its table's Schema (or positions in `marks.DERIVED`).
 """
 
-from tf_vitcnn.charts import marks, theme
-from tf_vitcnn.charts.drawing import Drawing
+from tf_vitcnn.charts import marks, theme, words
+from tf_vitcnn.charts.drawing import Drawing, Panel, side_by_side
 
-__all__ = ["Drawing", "marks", "theme"]
+__all__ = ["Drawing", "Panel", "marks", "side_by_side", "theme", "words"]

@@ -1,26 +1,61 @@
-"""Drawing: one figure of the paper as an analysis draws it."""
+"""Drawing: one figure of the paper as an analysis draws it, and the panels that it is made of."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Extent = tuple[float, float]
+
+
+class Panel(NamedTuple):
+    """One part of a figure, a chart that stands on its own; no title: its models' names say it."""
+
+    chart: Any  # Altair's chart classes share no useful base
+    title: str = ""
+
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure: its numbers in the paper, what one sees, and the function from table to chart.
+    """A figure: its numbers in the paper, what one sees, and the function from table to chart or to several panels.
 
     `fits` says by its sidecar whether a table is drawn so. `together`: all tables of the same data that fit are drawn
-    in one chart, their rows under each other (lines of several models); else each table has its own chart.
+    in the same panels, their rows under each other (lines of several models); else each table has panels of its own.
+    `shared` names the column whose range all panels of a figure share: `draw` then gets it as its second argument.
     """
 
     figures: tuple[str, ...]
     title: str
     caption: str
-    draw: Callable[[pd.DataFrame], Any]
+    draw: Callable[..., Any]
     fits: Callable[[dict[str, Any]], bool] = lambda sidecar: True
     together: bool = False
+    shared: str = ""
+
+    def panels(self, tables: Sequence[pd.DataFrame]) -> list[list[Panel]]:
+        """The panels of each table, on scales that can be compared."""
+        more = (extent(table[self.shared] for table in tables),) if self.shared else ()
+        return [as_panels(self.draw(table, *more)) for table in tables]
+
+
+def as_panels(drawn: Any) -> list[Panel]:
+    """What a drawing gave, as panels."""
+    return list(drawn) if isinstance(drawn, list) else [Panel(drawn)]
+
+
+def extent(columns: Iterable[pd.Series]) -> Extent:
+    """The range of all finite values of some columns."""
+    spans = [(c.min(), c.max()) for c in columns if c.notna().any()]
+    return (float(min(s[0] for s in spans)), float(max(s[1] for s in spans))) if spans else (0.0, 1.0)
+
+
+def side_by_side(panels: Any) -> Any:
+    """One chart of several panels, for notebooks and files of their own."""
+    import altair as alt
+
+    parts = [p.chart.properties(title=p.title) if p.title else p.chart for p in as_panels(panels)]
+    return parts[0] if len(parts) == 1 else alt.hconcat(*parts)

@@ -7,7 +7,8 @@ import tyro
 
 from tf_vitcnn.commands.edge import call
 from tf_vitcnn.errors import BadInput, unknown
-from tf_vitcnn.report.collect import FORMATS, collect, write_charts, write_report
+from tf_vitcnn.report.collect import collect, write_report
+from tf_vitcnn.report.export import FORMATS, write_charts
 from tf_vitcnn.report.page import TITLE
 
 

@@ -1,195 +1,150 @@
-"""The report as one HTML page that opens without a network: everything in it that came from a file is escaped."""
+"""The report as one HTML page that opens without a network: templates escape everything that came from a file."""
 
 from __future__ import annotations
 
+import base64
 import functools
+import hashlib
 import json
-from collections.abc import Iterable
 from html import escape
-from typing import TYPE_CHECKING, Any
+from importlib import resources
+from typing import Any
 
-from tf_vitcnn.verdicts.evidence import Result
-from tf_vitcnn.verdicts.verdict import Check, Verdict
+import jinja2
+from markupsafe import Markup
 
-if TYPE_CHECKING:
-    from tf_vitcnn.report.model import Figure, Report
+from tf_vitcnn.charts import theme
+from tf_vitcnn.report import findings as found
+from tf_vitcnn.report import made, networks
+from tf_vitcnn.report.matrix import matrix
+from tf_vitcnn.report.model import Figure, Report, parts, vegalite_version
 
 TITLE = "How do these networks see?"
-# The page may run its own scripts (Vega compiles expressions) and fetch nothing at all.
-POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; "
-    "font-src data:; base-uri 'none'; form-action 'none'"
-)
-STYLE = """
-body{font:15px/1.5 Helvetica,Arial,'Liberation Sans',sans-serif;color:#222;
-margin:0 auto;max-width:1180px;padding:16px 24px}
-h1{font-size:26px;margin:12px 0 4px}h2{font-size:20px;margin:36px 0 8px;border-bottom:1px solid #ccc}
-h3{font-size:16px;margin:28px 0 4px}p{margin:6px 0}code{font-size:13px;overflow-wrap:anywhere}
-table{border-collapse:collapse;font-size:13px;width:100%}
-td:nth-child(2){white-space:nowrap}
-td,th{text-align:left;vertical-align:top;padding:4px 8px;border-bottom:1px solid #e4e4e4}
-th{border-bottom:2px solid #999}
-.scroll{overflow-x:auto}.chart{margin:10px 0;overflow-x:auto;min-height:60px}
-.word{font-weight:700;white-space:nowrap}.holds{color:#00634a}.fails{color:#a84300}.untested{color:#666;font-weight:400}
-.small{color:#555;font-size:12.5px}details{margin:4px 0 10px}summary{cursor:pointer;color:#555;font-size:12.5px}
-.note{background:#fff4e5;border-left:4px solid #d55e00;padding:6px 10px;margin:8px 0}nav a{margin-right:10px}
-ul.verdicts{list-style:none;padding:0;margin:6px 0}ul.verdicts li{margin:3px 0;font-size:13.5px}
-"""
-# One chart after the other, giving the browser a turn in between: the page scrolls while it draws.
-SCRIPT = """
-(function () {
-  var figures = Array.prototype.slice.call(document.querySelectorAll(".chart"));
-  window.drawn = 0; window.failed = [];
-  function next() {
-    var place = figures.shift();
-    if (!place) { document.documentElement.setAttribute("data-drawn", String(window.drawn)); return; }
-    var spec = JSON.parse(document.getElementById(place.id + "-spec").textContent);
-    var options = {renderer: "canvas", actions: {export: true, source: false, compiled: false, editor: false}};
-    vegaEmbed(place, spec, options).then(function () { window.drawn += 1; }, function (error) {
-      window.failed.push(place.id + ": " + error); place.textContent = "This chart could not be drawn: " + error;
-      console.error(error);
-    }).then(function () { setTimeout(next, 0); });
-  }
-  setTimeout(next, 0);
-})();
-"""
-WORDS = {"holds": "✓ holds", "fails": "✗ fails", "undecided": "≈ undecided", "untested": "– untested"}
+SCRIPTS = ("draw.js", "hover.js", "controls.js", "save.js", "start.js")
+HERE = resources.files("tf_vitcnn.report")
 
 
 def page(report: Report, title: str = TITLE) -> str:
-    """The whole report: verdicts first, then figures in the paper's order, then what is missing."""
-    counts = {word: sum(v.word == word for v in report.verdicts) for word in WORDS}
-    summary = ", ".join(f"{count} {word}" for word, count in counts.items())
-    body = [
-        f"<h1>{escape(title)}</h1>",
-        "<p>The questions of “Do Vision Transformers See Like Convolutional Neural Networks?” (Raghu et al., 2021), "
-        f"asked of {_models(report)}. {len(report.results)} tables, {len(report.figures)} figures; verdicts: "
-        f"{summary}.</p>",
-        *(f'<p class="note">Left out: {escape(problem)}</p>' for problem in report.problems),
-        '<nav class="small"><a href="#verdicts">Verdicts</a><a href="#figures">Figures</a>'
-        '<a href="#missing">Missing figures</a></nav>',
-        '<h2 id="verdicts">Verdicts</h2>',
-        '<p class="small">A claim of the paper holds or fails by its number against its threshold. The margin is by '
-        "how much; its interval (95 %) says how far other images would move it. Where zero is inside, or no error is "
-        "known, the claim is undecided; it is untested for want of tables that agree. Random weights: the same claim "
-        "on the same architectures before training, which is what the architecture gives for free.</p>",
-        verdict_table(report.verdicts),
-        '<h2 id="figures">Figures</h2>',
-        *(_figure(figure, i, report.verdicts_of(figure)) for i, figure in enumerate(report.figures)),
-        '<h2 id="missing">Missing figures</h2>',
-        _missing(report),
-    ]
-    return _document(title, body, bool(report.figures))
+    """The whole report; of a single table its figure, caption and findings alone."""
+    single = len(report.results) == 1 and not report.problems
+    return _render(report, report.figures, "single" if single else "page", title)
 
 
-def alone(figure: Figure) -> str:
+def alone(report: Report, figure: Figure) -> str:
     """One figure as a page of its own."""
-    return _document(figure.drawing.title, [_figure(figure, 0, [])], True)
+    return _render(report, [figure], "single", figure.title, told=False)
 
 
-def verdict_table(verdicts: Iterable[Verdict]) -> str:
-    """One row per verdict, in the order of the claims."""
-    head = "".join(
-        f"<th>{name}</th>" for name in ("Claim", "Place", "Verdict", "Measured", "Random weights", "Models and tables")
-    )
-    return f'<div class="scroll"><table><tr>{head}</tr>{"".join(map(_row, verdicts))}</table></div>'
+def framed(report: Report) -> str:
+    """The page inside another document, such as a notebook."""
+    return f'<iframe srcdoc="{escape(page(report))}" title="{TITLE}" width="100%" height="900"></iframe>'
 
 
-def number(check: Check) -> str:
-    """`0.61 > 0.25 (margin 0.32 to 0.4)`, with what it is a number of."""
-    error = f" (margin {check.low:.2g} to {check.high:.2g})" if check.low == check.low else ""
-    bound = f"between {check.threshold:.3g} and {check.upper:.3g}"
-    if check.relation != "in":
-        bound = f"{check.relation} {check.threshold:.3g}"
-    sign = "" if check.margin > 0 else "not "
-    return f"{check.what + ': ' if check.what else ''}{check.value:.3g} {sign}{bound}{error}"
+def _render(report: Report, figures: list[Figure], kind: str, title: str, told: bool = True) -> str:
+    if kind == "single" and told and figures:
+        title = figures[0].title
+    with networks.looks(report.networks):
+        shown = _environment().get_template(f"{kind}.html")
+        style, script = _style(), _script()
+        drawn = bool(figures)
+        return shown.render(
+            **{"report": report, "title": title, "kind": kind, "drawn": drawn, "style": Markup(style)},
+            library=Markup(_library()) if drawn else "",
+            script=Markup(script),
+            policy=_policy(style, [_library(), script] if drawn else []),
+            shared=_json(_shared(report)),
+            main=[f for f in figures if not f.variant or kind == "single"],
+            appendix=[f for f in figures if f.variant and kind != "single"],
+            findings=found.findings(report) if told else {},
+            untested=[v for v in report.verdicts if not v.checks],
+            matrix=matrix(report),
+            rows_of=lambda figure: _by_claim(report, figure),
+            marks_of=lambda figure: _marks(report, figure),
+        )
 
 
-def _row(verdict: Verdict) -> str:
-    claim = verdict.claim
-    measured = "<br>".join(escape(number(check)) for check in verdict.checks) or escape(verdict.note)
-    random = verdict.baseline
-    baseline = "<br>".join(escape(number(check)) for check in random.checks) + f"<br>{random.word}" if random else ""
-    remark = f'<br><span class="small">{escape(claim.remark)}</span>' if claim.remark else ""
-    tables = "".join(f"<br><code>{escape(table)}</code>" for table in verdict.tables)
+def _marks(report: Report, figure: Figure) -> list[tuple[str, int]]:
+    """How many of a figure's verdicts are of each group."""
+    groups = [found.row_of(v).group for v in report.verdicts_of(figure)]
+    return [(group, groups.count(group)) for group in found.GROUPS if group in groups]
+
+
+def _by_claim(report: Report, figure: Figure) -> dict[str, list[found.Row]]:
+    """A figure's verdicts, those on one claim together."""
+    told: dict[str, list[found.Row]] = {}
+    for verdict in report.verdicts_of(figure):
+        told.setdefault(verdict.claim.id, []).append(found.row_of(verdict))
+    return told
+
+
+def _shared(report: Report) -> dict[str, Any]:
+    """What all charts have in common: the theme, its dark side, and who is who."""
+    return {
+        "config": theme.tf_vitcnn()["config"],
+        "dark": theme.DARK,
+        "networks": [{"name": n.name, "random": n.random, "twin": n.twin} for n in report.networks],
+    }
+
+
+def _spec(figure: Figure) -> Markup:
+    """The charts of a figure, their theme left out."""
+    top, rows = parts([[p.spec for p in row] for row in figure.rows])
+    titles = [[p.title for p in row] for row in figure.rows]
+    return _json({"top": {k: v for k, v in top.items() if k != "config"}, "rows": rows, "titles": titles})
+
+
+def _json(value: Any) -> Markup:
+    """JSON inside a script element, which `</script>` and `<!--` would end or change."""
+    return Markup(json.dumps(value, separators=(",", ":"), ensure_ascii=True).replace("<", "\\u003c"))
+
+
+def _policy(style: str, scripts: list[str]) -> str:
+    """The page may run its own two scripts (Vega compiles expressions), and fetch nothing at all."""
+    allowed = " ".join(["'unsafe-eval'", *map(_hash, scripts)])
     return (
-        f"<tr><td><b>{escape(claim.id)}</b><br>{escape(claim.statement)}{remark}</td><td>{escape(claim.place)}</td>"
-        f'<td class="word {verdict.word}">{WORDS[verdict.word]}</td><td>{measured}</td><td>{baseline}</td>'
-        f'<td class="small">{escape(", ".join(verdict.subjects))}{tables}</td></tr>'
+        f"default-src 'none'; script-src {allowed}; style-src {_hash(style)}; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
     )
 
 
-def _figure(figure: Figure, index: int, verdicts: Iterable[Verdict]) -> str:
-    lines = "".join(
-        f'<li><span class="word {v.word}">{WORDS[v.word]}</span> {escape(v.claim.statement)} '
-        f'<span class="small">({escape("; ".join(map(number, v.checks)))}; {escape(", ".join(v.subjects))})</span></li>'
-        for v in verdicts
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tf_vitcnn.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    # `</script>` and `<!--` inside a script element would end or change it
-    spec = json.dumps(figure.spec, separators=(",", ":"), ensure_ascii=True).replace("<", "\\u003c")
-    models = ", ".join(dict.fromkeys(s["name"] for r in figure.results for s in r.sidecar["subjects"]))
-    return (
-        f'<section id="{escape(figure.slug)}"><h3>{escape(figure.label)}. {escape(figure.drawing.title)}: '
-        f"{escape(models)}</h3><p>{escape(figure.drawing.caption)}</p>"
-        f'<div class="chart" id="chart{index}"></div>'
-        f'<script type="application/json" id="chart{index}-spec">{spec}</script>'
-        f'<ul class="verdicts">{lines}</ul>{"".join(map(_provenance, figure.results))}</section>'
+    environment.globals.update(
+        {"groups": found.GROUPS, "marks": found.MARKS, "spoken": found.SPOKEN, "look": theme.look_of, "spec": _spec},
+        made=made.made,
+        in_one_line=made.in_one_line,
+        network_facts=made.network_facts,
     )
+    return environment
 
 
-def _provenance(result: Result) -> str:
-    sidecar = result.sidecar
-    rows: list[tuple[str, Any]] = []
-    for subject in sidecar["subjects"]:
-        facts = {k: v for k, v in subject.items() if k not in ("name", "taps") and v not in (None, [], {})}
-        rows.append((f"model {subject['name']}", facts))
-    rows += [(part, sidecar.get(part)) for part in ("parameters", "data", "notes", "environment") if sidecar.get(part)]
-    body = "".join(f"<tr><td>{escape(str(k))}</td><td>{escape(_short(v))}</td></tr>" for k, v in rows)
-    return f"<details><summary>How <code>{escape(result.path)}</code> was made</summary><table>{body}</table></details>"
+@functools.cache
+def _style() -> str:
+    return (HERE / "assets" / "page.css").read_text(encoding="utf-8")
 
 
-def _missing(report: Report) -> str:
-    if not report.missing:
-        return "<p>None: every figure has its table.</p>"
-    rows = "".join(
-        f"<li>Fig. {escape(', '.join(drawing.figures) or '–')}: {escape(drawing.title)} "
-        f'<span class="small">(no table of <code>{escape(name)}</code> for it)</span></li>'
-        for name, drawing in report.missing
-    )
-    return f"<ul>{rows}</ul>"
-
-
-def _models(report: Report) -> str:
-    names = sorted({s["name"] for r in report.results for s in r.sidecar["subjects"]})
-    return escape(", ".join(names)) or "no model"
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, dict):
-        return "; ".join(f"{k} {_short(v)}" for k, v in value.items())
-    text = ", ".join(map(_short, value)) if isinstance(value, list) else str(value)
-    return text if len(text) <= 300 else text[:299] + "…"
-
-
-def _document(title: str, body: Iterable[str], drawn: bool) -> str:
-    scripts = f"<script>{_library()}</script><script>{SCRIPT}</script>" if drawn else ""
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n"
-        + "\n".join(body)
-        + f"\n{scripts}</body></html>\n"
-    )
+@functools.cache
+def _script() -> str:
+    body = "\n".join((HERE / "assets" / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    return f'(function () {{\n"use strict";\n{body}\n}})();\n'
 
 
 @functools.cache
 def _library() -> str:
-    """Vega, Vega-Lite and Vega-Embed, as the converter ships them."""
+    """Vega and Vega-Lite, as the converter ships them."""
     import altair as alt
     import vl_convert
-
-    from tf_vitcnn.report.model import vegalite_version
 
     version = vegalite_version(alt.SCHEMA_VERSION)
     text: str = vl_convert.javascript_bundle(None, vl_version=version)  # type: ignore[arg-type]  # None: its default

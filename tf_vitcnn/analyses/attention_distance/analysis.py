@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from tf_vitcnn.analyses.attention_distance.charts import DRAWINGS, ends
 from tf_vitcnn.analyses.attention_distance.claims import CLAIMS, PROBS
 from tf_vitcnn.analyses.base import Batch, Constants, PerImage, Run, Stage, Totals, by_group, require
 from tf_vitcnn.analyses.layout import pitch, place_of
-from tf_vitcnn.charts import Drawing, marks, theme
+from tf_vitcnn.charts import Drawing, side_by_side
 from tf_vitcnn.stats.attention import peaks
 from tf_vitcnn.stats.resample import standard_error, without_each
 from tf_vitcnn.tables.groups import joined, with_groups
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from tf_vitcnn.subject import Subject
     from tf_vitcnn.surgery import Layout
     from tf_vitcnn.verdicts.claim import Claim
-
-_ENDS = ("#56B4E9", "#0072B2", "#E69F00", "#D55E00")  # two lowest, two highest layers
 
 
 @dataclass(frozen=True)
@@ -62,25 +61,12 @@ class AttentionDistance(PerImage):
         optional=("distance_px_se", "cls_mass_se", "entropy", "entropy_se", "offset_rows", "offset_cols"),
     )
     claims: ClassVar[tuple[Claim, ...]] = CLAIMS
-    drawings: ClassVar[tuple[Drawing, ...]] = (
-        Drawing(
-            ("3", "4"),
-            "Attention distance of every head, two lowest and two highest layers",
-            "Heads sorted by mean distance. A line that starts low and ends high: local and global heads side by side.",
-            draw=lambda table: heads_sorted(ends_of(table)),
-        ),
-        Drawing(
-            ("C.5", "C.6"),
-            "Attention distance of every head, all layers",
-            "Heads sorted by mean distance, one line per layer, from the lowest (dark) to the highest (light).",
-            draw=lambda table: heads_sorted(table, every=True),
-        ),
-    )
+    drawings: ClassVar[tuple[Drawing, ...]] = DRAWINGS
 
     @classmethod
-    def chart(cls, table: pd.DataFrame) -> marks.Figure:
+    def chart(cls, table: pd.DataFrame) -> Any:
         """Sorted heads of the two lowest and the two highest layers."""
-        return heads_sorted(ends_of(table))
+        return side_by_side(ends(table))
 
     def default_taps(self, subject: Subject) -> list[str]:
         """The attention probabilities of every layer whose tokens lie on a grid."""
@@ -165,31 +151,3 @@ def _heads(tap: str, totals: Totals, run: Run) -> pd.DataFrame:
 def _divide(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """The ratio, NaN where there is nothing to count."""
     return np.where(counts > 0, sums / np.where(counts > 0, counts, 1), np.nan)
-
-
-def ends_of(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of each model's two lowest and two highest layers."""
-    rank = table.groupby("model").depth.rank(method="dense")
-    deepest = rank.groupby(table.model).transform("max")
-    return table[(rank <= 2) | (rank > deepest - 2)]
-
-
-def heads_sorted(table: pd.DataFrame, every: bool = False) -> marks.Figure:
-    """Distance over the rank of the head within its layer, one line per layer, one panel per model."""
-    import altair as alt
-
-    layers = list(table.sort_values("depth").layer.unique())
-    # two blues for the lowest, two warm colours for the highest; a ramp when there are many
-    colours = alt.Scale(domain=layers, **({"scheme": theme.SIMILARITY} if every else {"range": _ENDS[: len(layers)]}))
-    base = (
-        alt.Chart(table[["model", "depth", "layer", "head", "distance_px", "cls_mass"]])
-        .transform_window(rank="row_number()", sort=[alt.SortField("distance_px")], groupby=["model", "layer"])
-        .encode(
-            x=alt.X("rank:Q", title="head, sorted by distance", axis=alt.Axis(tickMinStep=1, format="d")),
-            y=alt.Y("distance_px:Q", title="mean attention distance (pixels)", scale=alt.Scale(domainMin=0)),
-            color=alt.Color("layer:N", scale=colours, sort=layers, title="layer"),
-            tooltip=["model:N", "layer:N", "head:N", alt.Tooltip("distance_px:Q", format=".1f"), "cls_mass:Q"],
-        )
-    )
-    chart = alt.layer(base.mark_line(), base.mark_point()).properties(width=320, height=260)
-    return chart.facet(facet=alt.Facet("model:N", title=None), columns=3)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import altair as alt
 import pandas as pd
 
-from tf_vitcnn.charts import Drawing, marks
+from tf_vitcnn.charts import Drawing, Panel, marks, side_by_side
 
 UNITS = "CKA"
 
 
 def draw(table: pd.DataFrame) -> Any:
     """Lines for a table of equal layers of two checkpoints, else the heatmap."""
-    return lines(table) if _matching(table) else heatmap(table)
+    return side_by_side(lines(table)) if _matching(table) else heatmap(table)
 
 
 def heatmap(table: pd.DataFrame) -> Any:
@@ -27,29 +26,31 @@ def heatmap(table: pd.DataFrame) -> Any:
         y_title=f"layer of {y}, by block",
         title=x if x == y else f"{x} against {y}",
         value_title=UNITS,
+        error="cka_se",
     )
 
 
-def lines(table: pd.DataFrame) -> Any:
+def lines(table: pd.DataFrame) -> list[Panel]:
     """Fig. 12, G: similarity of equal layers of two checkpoints, at the end of each block."""
     ends = table[(table.layer_x == table.layer_y) & table.layer_x.str.endswith("resid/post")]
     shown = ends if len(ends) else table
-    panels = [
-        marks.depth_lines(
-            group,
-            "cka",
-            depth="depth_x",
-            layer="layer_x",
-            color="model_x",
-            relative=True,
-            y_title=UNITS,
-            y_scale=alt.Scale(domain=[0, 1], clamp=True),
-            title=f"against {name}",
-            width=340,
+    return [
+        Panel(
+            marks.depth_lines(
+                group,
+                "cka",
+                depth="depth_x",
+                layer="layer_x",
+                color="model_x",
+                error="cka_se",
+                relative=True,
+                y_title=UNITS,
+                domain=(0, 1),
+            ),
+            f"against {name}",
         )
         for name, group in shown.groupby("model_y", sort=True)
     ]
-    return panels[0] if len(panels) == 1 else alt.hconcat(*panels).resolve_scale(color="independent")
 
 
 def _matching(table: pd.DataFrame) -> bool:

@@ -21,9 +21,10 @@ import pandas as pd
 from tf_vitcnn import taps
 from tf_vitcnn.analyses.attention_distance.analysis import attention_grid
 from tf_vitcnn.analyses.base import Constants, Extra, PerMinibatch, Run, Totals, View, require
+from tf_vitcnn.analyses.head_subsets.charts import DRAWINGS, distance_against_cka
 from tf_vitcnn.analyses.head_subsets.claims import CLAIMS
 from tf_vitcnn.analyses.layout import pitch, post_residual
-from tf_vitcnn.charts import Drawing, marks, theme
+from tf_vitcnn.charts import Drawing
 from tf_vitcnn.stats.resample import standard_error, without_each
 from tf_vitcnn.tables.groups import with_groups
 from tf_vitcnn.tables.schema import Schema
@@ -53,18 +54,10 @@ class HeadSubsets(PerMinibatch):
         sort=("model", "layer", "against", "depth_y", "layer_y", "size", "heads"),
     )
     claims: ClassVar = CLAIMS
-    drawings: ClassVar[tuple[Drawing, ...]] = (
-        Drawing(
-            ("5",),
-            "Runs of first-block heads against lower ResNet layers",
-            "Each point is a contiguous run of heads, sorted by attention distance. Falling points: local heads see "
-            "like the ResNet, global heads do not.",
-            draw=lambda table: distance_against_cka(table),
-        ),
-    )
+    drawings: ClassVar[tuple[Drawing, ...]] = DRAWINGS
 
     @classmethod
-    def chart(cls, table: pd.DataFrame) -> marks.Figure:
+    def chart(cls, table: pd.DataFrame) -> Any:
         """Mean distance against CKA, one panel per ResNet layer."""
         return distance_against_cka(table)
 
@@ -212,23 +205,3 @@ def _cka(
     # an unbiased HSIC of a representation with itself may fall to zero or below: then there is no CKA
     valid = (own[:, None] > 0) & (layers > 0)
     return np.where(valid, both / np.sqrt(np.where(valid, own[:, None] * layers, 1)), np.nan), changes
-
-
-def distance_against_cka(table: pd.DataFrame) -> marks.Figure:
-    """A point per run of heads, coloured by how many they are, in one panel per layer."""
-    import altair as alt
-
-    shown = table[["model", "layer", "heads", "size", "against", "depth_y", "layer_y", "distance_px", "cka"]]
-    layers = list(shown.sort_values("depth_y").layer_y.unique())
-    return (
-        alt.Chart(shown)
-        .mark_circle(size=45, opacity=0.85)
-        .encode(
-            x=alt.X("distance_px:Q", title="mean attention distance (pixels)", scale=alt.Scale(zero=False)),
-            y=alt.Y("cka:Q", title="CKA with the layer"),
-            color=alt.Color("size:Q", title="heads in the run", scale=alt.Scale(scheme=theme.SIMILARITY)),
-            tooltip=["heads:N", "size:Q", "layer_y:N", alt.Tooltip("distance_px:Q", format=".1f"), "cka:Q"],
-        )
-        .properties(width=180, height=160)
-        .facet(facet=alt.Facet("layer_y:N", sort=layers, title=None), columns=4)
-    )

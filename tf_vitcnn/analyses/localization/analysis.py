@@ -17,8 +17,8 @@ import pandas as pd
 
 from tf_vitcnn.analyses.base import Constants, PerMinibatch, Run, Totals, View, require
 from tf_vitcnn.analyses.layout import Grid, block_ends, grid_of
+from tf_vitcnn.analyses.localization.charts import DRAWINGS, maps
 from tf_vitcnn.analyses.localization.claims import CLAIMS
-from tf_vitcnn.charts import Drawing, marks
 from tf_vitcnn.stats.resample import standard_error
 from tf_vitcnn.tables.groups import joined, with_groups
 from tf_vitcnn.tables.schema import Schema
@@ -27,26 +27,6 @@ if TYPE_CHECKING:
     import altair
 
     from tf_vitcnn.subject import Subject
-
-
-def maps(table: pd.DataFrame) -> Any:
-    """CKA with every patch for a corner, two edge and three interior tokens of each layer."""
-    shown = []
-    for _, layer in table[table.token_row >= 0].groupby("depth", sort=True):
-        rows, cols = layer.token_row.max() + 1, layer.token_col.max() + 1
-        chosen = [(0, 0), (0, cols // 2), (rows // 2, 0), (rows // 4, cols // 4), (rows // 2, cols // 2)]
-        chosen.append((rows - 1 - rows // 4, cols - 1 - cols // 4))
-        by_place = layer.set_index(["token_row", "token_col"], drop=False).sort_index()
-        shown += [by_place.loc[[place]] for place in dict.fromkeys(chosen)]
-    return marks.small_maps(
-        pd.concat(shown, ignore_index=True),
-        "cka",
-        row="patch_row",
-        col="patch_col",
-        panel=("layer", "token_row", "token_col"),
-        value_title="CKA",
-        title="CKA of tokens (row, column) with input patches",
-    )
 
 
 @dataclass(frozen=True)
@@ -63,14 +43,7 @@ class Localization(PerMinibatch):
         optional=("cka_se",),
     )
     claims: ClassVar = CLAIMS
-    drawings: ClassVar = (
-        Drawing(
-            figures,
-            "CKA of single tokens with input patches",
-            "One map per token (layer, row, column), each with its own colour scale: CKA with the input's patches.",
-            draw=maps,
-        ),
-    )
+    drawings: ClassVar = DRAWINGS
     images: ClassVar[int | None] = 10240
     batch: ClassVar[int | None] = 1024
 

@@ -21,6 +21,7 @@ from tf_vitcnn.analyses.probe import features, fit, split
 from tf_vitcnn.analyses.probe.charts import DRAWINGS, lines
 from tf_vitcnn.analyses.probe.claims import CLAIMS
 from tf_vitcnn.analyses.probe.features import MEAN, Reader
+from tf_vitcnn.charts import side_by_side
 from tf_vitcnn.tables.groups import with_groups
 from tf_vitcnn.tables.schema import Schema
 
@@ -232,4 +233,4 @@ class Probe(PerImage):
     @classmethod
     def chart(cls, table: pd.DataFrame) -> altair.Chart:
         """Accuracy over normalised depth."""
-        return lines(table)
+        return side_by_side(lines(table))

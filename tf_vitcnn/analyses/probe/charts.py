@@ -5,28 +5,44 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import altair as alt
 import pandas as pd
 
-from tf_vitcnn.charts import Drawing, marks
+from tf_vitcnn.charts import Drawing, Panel, marks
 
 MAPS = 6  # layers whose map is drawn
+READOUTS = {
+    "cls": "class token",
+    "gap": "mean over all tokens",
+    "gap_spatial": "mean over spatial tokens",
+    "token000": "first spatial token",
+    "mean_token": "single tokens, averaged",
+}
 
 
-def lines(table: pd.DataFrame) -> Any:
-    """Accuracy of every readout but single tokens over normalised depth, with 95 % intervals."""
-    first = ~table.readout.str.startswith("token") | (table.readout == "token000")
-    return marks.depth_lines(
-        table[first],
-        "accuracy",
-        dash="readout",
-        low="accuracy_lo",
-        high="accuracy_hi",
-        relative=True,
-        y_title="test accuracy",
-        y_scale=alt.Scale(zero=True),
-        title="Linear probes",
-    )
+def lines(table: pd.DataFrame) -> list[Panel]:
+    """Accuracy over depth, one panel per readout (of single tokens the first), with 95 % intervals."""
+    shown = table[~table.readout.str.startswith("token") | (table.readout == "token000")]
+    highest = float(shown[["accuracy", "accuracy_hi"]].max().max())
+    return [
+        Panel(
+            marks.depth_lines(
+                group,
+                "accuracy",
+                low="accuracy_lo",
+                high="accuracy_hi",
+                relative=True,
+                y_title="test accuracy",
+                domain=(0, highest),
+            ),
+            READOUTS.get(str(readout), str(readout)),
+        )
+        for readout, group in sorted(shown.groupby("readout"), key=lambda item: _rank(str(item[0])))
+    ]
+
+
+def _rank(readout: str) -> tuple[int, str]:
+    order = list(READOUTS)
+    return order.index(readout) if readout in order else len(order), readout
 
 
 def token_maps(table: pd.DataFrame) -> Any:

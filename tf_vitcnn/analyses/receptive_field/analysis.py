@@ -19,8 +19,9 @@ import pandas as pd
 
 from tf_vitcnn.analyses.base import Batch, Constants, PerImage, Run, Stage, Totals, by_group, require
 from tf_vitcnn.analyses.layout import image_size, place_of, post_residual
+from tf_vitcnn.analyses.receptive_field.charts import DRAWINGS, maps_by_layer
 from tf_vitcnn.analyses.receptive_field.claims import CLAIMS
-from tf_vitcnn.charts import Drawing, marks
+from tf_vitcnn.charts import Drawing
 from tf_vitcnn.stats.receptive_field import Place, gradient_maps, in_cells, in_chunks
 from tf_vitcnn.stats.resample import standard_error, without_each
 from tf_vitcnn.tables.groups import joined, with_groups
@@ -56,18 +57,10 @@ class ReceptiveField(PerImage):
         optional=("gradient_se",),
     )
     claims: ClassVar[tuple[Claim, ...]] = CLAIMS
-    drawings: ClassVar[tuple[Drawing, ...]] = (
-        Drawing(
-            ("6", "C.1", "C.2", "C.3", "C.4"),
-            "Effective receptive fields",
-            "Gradient of each layer's centre position with respect to the input image, every map on its own "
-            "square-root scale.",
-            draw=lambda table: maps_by_layer(table),
-        ),
-    )
+    drawings: ClassVar[tuple[Drawing, ...]] = DRAWINGS
 
     @classmethod
-    def chart(cls, table: pd.DataFrame) -> marks.Figure:
+    def chart(cls, table: pd.DataFrame) -> Any:
         """One small map per layer."""
         return maps_by_layer(table)
 
@@ -212,10 +205,3 @@ def _share(sums: Mapping[str, np.ndarray]) -> np.ndarray:
     maps = sums["gradient"]
     whole = maps.sum(axis=(1, 2), keepdims=True)
     return np.where(whole > 0, maps / np.where(whole > 0, whole, 1), np.nan)
-
-
-def maps_by_layer(table: pd.DataFrame) -> marks.Figure:
-    """One small map per layer, square-root scale, each normalised to its own maximum."""
-    panel = ("layer",) if table.model.nunique() == 1 else ("model", "layer")
-    ordered = table.sort_values(["model", "depth"], kind="stable")
-    return marks.small_maps(ordered, "gradient", panel=panel, columns=6, value_title="share of gradient")

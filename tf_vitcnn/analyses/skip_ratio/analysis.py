@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from tf_vitcnn.analyses.base import Batch, Constants, PerImage, Run, Stage, Totals, by_group, require
-from tf_vitcnn.analyses.skip_ratio.claims import CLAIMS, DRAWINGS, draw
+from tf_vitcnn.analyses.skip_ratio.charts import DRAWINGS, draw
+from tf_vitcnn.analyses.skip_ratio.claims import CLAIMS
 from tf_vitcnn.stats.resample import standard_error, without_each
 from tf_vitcnn.tables.groups import joined, with_groups
 from tf_vitcnn.tables.schema import Schema

@@ -1,18 +1,12 @@
-"""What skip_ratio's tables say about the paper's claims (Fig. 7), and how they are drawn (Fig. 7, E.1, E.2)."""
+"""What skip_ratio's tables say about the paper's claims (Fig. 7)."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import altair as alt
 import numpy as np
-import pandas as pd
 
-from tf_vitcnn.charts import Drawing, marks, theme
 from tf_vitcnn.errors import MissingLayer
 from tf_vitcnn.verdicts.claim import Outcome, claim
 from tf_vitcnn.verdicts.evidence import CLS_VIT, RESNET, VIT, Need, Result
-from tf_vitcnn.verdicts.structure import family
 from tf_vitcnn.verdicts.verdict import above
 
 
@@ -58,66 +52,3 @@ def phase_transition(vit: Result) -> Outcome:
 
 
 CLAIMS = (skip_stronger_in_vit, phase_transition)
-
-
-def draw(table: pd.DataFrame) -> Any:
-    """Ratio by layer and token as a heatmap, above lines over depth; a ResNet has the lines alone."""
-    return alt.vconcat(maps(table), lines(table)) if (table.token != "mean").any() else lines(table)
-
-
-def lines(table: pd.DataFrame) -> Any:
-    """Fig. 7 right, E.2: ratio and cosine over depth, class token and spatial mean."""
-    summary = table[table.token.isin(["cls", "dist", "mean"])]
-    return alt.hconcat(
-        _lines(summary, "ratio", "|z| / |f(z)|", alt.Scale(type="log")),
-        _lines(summary, "cosine", "cosine of z and f(z)", alt.Scale(zero=False)),
-    )
-
-
-def maps(table: pd.DataFrame) -> Any:
-    """Fig. 7 left, E.1: ratio by layer and token."""
-    panels = [
-        marks.heatmap(
-            part,
-            "ratio",
-            x="depth",
-            y="token",
-            x_layer="layer",
-            y_layer=None,
-            y_title="token",
-            title=f"{model}: skip over branch",
-            value_title="|z| / |f(z)|",
-            scale=alt.Scale(scheme=theme.INTENSITY, type="log"),
-        )
-        for model, part in table[table.token != "mean"].groupby("model", sort=False)
-    ]
-    return panels[0] if len(panels) == 1 else alt.hconcat(*panels).resolve_scale(color="independent")
-
-
-def _has_tokens(sidecar: dict[str, Any]) -> bool:
-    """A ResNet's positions are averaged: its tables have no rows of single tokens."""
-    return family(sidecar["subjects"][0]) != "resnet"
-
-
-DRAWINGS = (
-    Drawing(
-        ("7", "E.1"),
-        "Skip connection over branch, by layer and token",
-        "Ratio of norms |z| / |f(z)| at every residual addition. In the paper the class token is kept in the lower "
-        "half of the ViT and changed in the upper half; spatial tokens the other way round.",
-        maps,
-        _has_tokens,
-    ),
-    Drawing(
-        ("7", "E.2"),
-        "Skip connection over branch, over depth",
-        "Ratio and cosine at every residual addition, class token and mean over spatial tokens apart. In the paper "
-        "ratios are larger in the ViT than in the ResNet.",
-        lines,
-        together=True,
-    ),
-)
-
-
-def _lines(table: pd.DataFrame, value: str, title: str, scale: alt.Scale) -> Any:
-    return marks.depth_lines(table, value, dash="token", relative=True, y_title=title, y_scale=scale)

@@ -7,20 +7,25 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from tf_vitcnn.charts import Drawing, marks, theme
+from tf_vitcnn.charts import Drawing, Panel, marks, side_by_side, theme, words
 
 SHOWN = ("q00", "q01", "q10", "q50", "q90", "q99", "q100")
+SHARES = {
+    "outlier_share": "share of tokens that are outliers",
+    "outlier_attention": "share of attention that they draw",
+    "neighbour_cosine": "cosine of neighbouring tokens",
+}
 MAP, HISTOGRAM, POST = "outlier_at_r", "histogram_", "resid/post"
 
 
 def draw(table: pd.DataFrame) -> Any:
     """All three under each other."""
-    parts = [norms(table), shares(table)]
+    parts = [side_by_side(norms(table)), side_by_side(shares(table))]
     parts += [draw_it(table) for has, draw_it in ((MAP, places), (HISTOGRAM, histogram)) if _has(table, has)]
     return alt.vconcat(*parts).resolve_scale(color="independent", strokeDash="independent")
 
 
-def norms(table: pd.DataFrame) -> Any:
+def norms(table: pd.DataFrame) -> list[Panel]:
     """Bands of quantiles over depth, one panel per model: the widest from the smallest to the largest norm."""
     rows = table[table.statistic.isin(SHOWN) & table.layer.str.endswith(POST)]
     x = alt.X("depth:Q", title="depth (position among all layers)")
@@ -34,17 +39,21 @@ def norms(table: pd.DataFrame) -> Any:
             layers.append(band.mark_line(opacity=2.2 * opacity, strokeWidth=1).encode(x=x, y=y, detail="statistic:N"))
         middle = base.transform_filter("datum.statistic === 'q50'")
         layers.append(middle.mark_line(strokeWidth=2.5).encode(x=x, y=y))
-        tip = [*(f"{c}:N" for c in ("layer", "statistic")), alt.Tooltip("value:Q", format=".4g")]
+        tip = words.tip(words.brief("layer"), "' ' + datum.statistic + ': '", words.number("value", ".4g"))
         layers.append(base.mark_point(size=12, opacity=0.5).encode(x=x, y=y, tooltip=tip))
-        panels.append(alt.layer(*layers).properties(width=420, height=260, title=str(model)))
-    return panels[0] if len(panels) == 1 else alt.hconcat(*panels)
+        panels.append(Panel(alt.layer(*layers).properties(width=320, height=240), str(model)))
+    return panels
 
 
-def shares(table: pd.DataFrame) -> Any:
+def shares(table: pd.DataFrame) -> list[Panel]:
     """Share of outliers and of the attention that they draw, and the cosine of neighbours, over depth."""
-    rows = table[table.statistic.isin(["outlier_share", "outlier_attention", "neighbour_cosine"])]
-    rows = rows[rows.layer.str.endswith(POST)].dropna(subset=["value"])
-    return marks.depth_lines(rows, "value", dash="statistic", relative=True, y_title="share; cosine")
+    rows = table[table.layer.str.endswith(POST)].dropna(subset=["value"])
+    found = [(name, rows[rows.statistic == name]) for name in SHARES]
+    return [
+        Panel(marks.depth_lines(part, "value", relative=True, y_title=SHARES[name]), SHARES[name])
+        for name, part in found
+        if len(part)
+    ]
 
 
 def places(table: pd.DataFrame) -> Any:
@@ -54,8 +63,8 @@ def places(table: pd.DataFrame) -> Any:
     rows = rows.assign(row=at[0], col=at[1])
     most = max(float(rows.value.max()), 1e-6)
     scale = alt.Scale(scheme=theme.INTENSITY, type="sqrt", domain=[0, most])  # one for all maps
-    title = f"share of images in which the token is an outlier, 0 (dark) to {most:.2g}"
-    return marks.small_maps(rows, "value", panel=("model", "layer"), scale=scale, title=title)
+    title = "share of images in which the token is an outlier"
+    return marks.small_maps(rows, "value", scale=scale, own_maximum=False, value_title=title)
 
 
 def histogram(table: pd.DataFrame) -> Any:
@@ -69,7 +78,9 @@ def histogram(table: pd.DataFrame) -> Any:
             x=alt.X("norm:Q", title="norm", scale=alt.Scale(type="log", nice=False)),
             y=alt.Y("value:Q", title="share of tokens"),
             color=alt.Color("model:N", scale=theme.model_scale(rows.model)),
-            tooltip=["model:N", "layer:N", alt.Tooltip("norm:Q", format=".4g"), alt.Tooltip("value:Q", format=".3g")],
+            tooltip=words.tip(
+                "datum.model + ', norm ' + format(datum.norm, '.4g') + ': '", words.number("value", ".3g")
+            ),
         )
         .properties(width=420, height=200, title="last layer")
     )

@@ -1,0 +1,66 @@
+"""How attention_distance's tables are drawn: heads sorted by distance, one line per layer (Fig. 3, 4, C.5, C.6)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from tf_vitcnn.charts import Drawing, Panel, theme, words
+from tf_vitcnn.charts.drawing import Extent
+
+_ENDS = ("#56B4E9", "#0072B2", "#E69F00", "#D55E00")  # two lowest, two highest layers
+
+
+def ends(table: pd.DataFrame, pixels: Extent | None = None) -> list[Panel]:
+    """Sorted heads of the two lowest and the two highest layers of each model."""
+    rank = table.groupby("model").depth.rank(method="dense")
+    deepest = rank.groupby(table.model).transform("max")
+    return heads_sorted(table[(rank <= 2) | (rank > deepest - 2)], pixels)
+
+
+def heads_sorted(table: pd.DataFrame, pixels: Extent | None = None, every: bool = False) -> list[Panel]:
+    """Distance over the rank of the head within its layer, one line per layer, one panel per model."""
+    return [Panel(_heads_of(part, pixels, every), str(model)) for model, part in table.groupby("model", sort=False)]
+
+
+def _heads_of(table: pd.DataFrame, pixels: Extent | None, every: bool) -> Any:
+    layers = list(table.sort_values("depth").layer.unique())
+    # two blues for the lowest, two warm colours for the highest; a ramp when there are many
+    colours = alt.Scale(domain=layers, **({"scheme": theme.SIMILARITY} if every else {"range": _ENDS[: len(layers)]}))
+    highest = pixels[1] if pixels else float(table.distance_px.max())
+    said = ["datum.model + ' '", "datum.layer", "', head ' + datum.head + ': '"]
+    said += [words.number("distance_px", ".1f", "distance_px_se"), "' pixels'"]
+    shown = ["model", "depth", "layer", "head", "distance_px", "cls_mass", "distance_px_se"]
+    base = (
+        alt.Chart(table[[c for c in shown if c in table]])
+        .transform_filter("indexof(hidden, datum.layer) < 0")
+        .transform_window(rank="row_number()", sort=[alt.SortField("distance_px")], groupby=["model", "layer"])
+        .encode(
+            x=alt.X("rank:Q", title="head, sorted by distance", axis=alt.Axis(tickMinStep=1, format="d")),
+            y=alt.Y("distance_px:Q", title="mean attention distance (pixels)", scale=alt.Scale(domain=[0, highest])),
+            color=alt.Color("layer:N", scale=colours, sort=layers, title="layer"),
+        )
+    )
+    hidden = alt.param(name="hidden", value=[])
+    points = base.mark_point().encode(tooltip=words.tip(*said))
+    return alt.layer(base.mark_line(), points).add_params(hidden).properties(width=320, height=240)
+
+
+DRAWINGS = (
+    Drawing(
+        ("3", "4"),
+        "Attention distance of every head, two lowest and two highest layers",
+        "Heads sorted by mean distance. A line that starts low and ends high: local and global heads side by side.",
+        ends,
+        shared="distance_px",
+    ),
+    Drawing(
+        ("C.5", "C.6"),
+        "Attention distance of every head, all layers",
+        "Heads sorted by mean distance, one line per layer, from the lowest (dark) to the highest (light).",
+        lambda table, pixels: heads_sorted(table, pixels, every=True),
+        shared="distance_px",
+    ),
+)

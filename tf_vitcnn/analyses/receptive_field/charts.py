@@ -1,0 +1,41 @@
+"""How receptive_field's tables are drawn: one small map per layer (Fig. 6, C.1 to C.4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from tf_vitcnn.charts import Drawing, marks
+
+
+def maps_by_layer(table: pd.DataFrame) -> Any:
+    """One small map per layer, square-root scale, each normalised to its own maximum."""
+    panel = ("layer",) if table.model.nunique() == 1 else ("model", "layer")
+    ordered = table.sort_values(["model", "depth"], kind="stable")
+    return marks.small_maps(ordered, "gradient", panel=panel, columns=6, value_title="share of gradient")
+
+
+def _branches(sidecar: dict[str, Any]) -> bool:
+    """Whether layers were chosen before the residual addition."""
+    return any("out" in tap for tap in sidecar.get("parameters", {}).get("taps") or ())
+
+
+DRAWINGS = (
+    Drawing(
+        ("6", "C.1", "C.2", "C.3"),
+        "Effective receptive fields",
+        "Gradient of each layer's centre position with respect to the input image, every map on its own "
+        "square-root scale.",
+        maps_by_layer,
+        lambda sidecar: not _branches(sidecar),
+    ),
+    Drawing(
+        ("C.4",),
+        "Effective receptive fields before the residual addition",
+        "As Fig. 6, of the branches alone: in the paper those of a ResNet shrink where a stage begins, and a ViT's "
+        "keep their centre only after the addition.",
+        maps_by_layer,
+        _branches,
+    ),
+)

@@ -1,0 +1,91 @@
+"""How skip_ratio's tables are drawn: ratio by layer and token, and lines over depth (Fig. 7, E.1, E.2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from tf_vitcnn.charts import Drawing, Panel, marks, side_by_side
+from tf_vitcnn.charts.drawing import Extent, extent
+from tf_vitcnn.verdicts.structure import family
+
+RATIO, COSINE = "|z| / |f(z)|", "cosine of z and f(z)"
+SPOKEN = {"cls": "class token", "dist": "distillation token", "mean": "mean of spatial tokens or locations"}
+
+
+def draw(table: pd.DataFrame) -> Any:
+    """Ratio by layer and token as a heatmap, above lines over depth; a ResNet has the lines alone."""
+    over_depth = side_by_side(lines(table))
+    return alt.vconcat(side_by_side(maps(table)), over_depth) if (table.token != "mean").any() else over_depth
+
+
+def lines(table: pd.DataFrame) -> list[Panel]:
+    """Fig. 7 right, E.2: ratio and cosine over depth, one panel per kind of token."""
+    summary = table[table.token.isin(list(SPOKEN))]
+    kinds = [token for token in SPOKEN if (summary.token == token).any()]
+    return [
+        Panel(_lines(summary[summary.token == token], value, extent([summary[value]])), f"{SPOKEN[token]}, {value}")
+        for value in ("ratio", "cosine")
+        for token in kinds
+    ]
+
+
+def _lines(table: pd.DataFrame, value: str, domain: Extent) -> Any:
+    title = RATIO if value == "ratio" else COSINE
+    low, high = domain
+    domain = (low / 1.1, high * 1.1) if value == "ratio" else (min(low, 0.0), max(high, 0.0))
+    level = 1.0 if value == "ratio" else 0.0
+    return marks.depth_lines(
+        table, value, error=f"{value}_se", relative=True, y_title=title, domain=domain, log=value == "ratio", rule=level
+    )
+
+
+def maps(table: pd.DataFrame, ratios: Extent | None = None) -> list[Panel]:
+    """Fig. 7 left, E.1: ratio by layer and token, neutral where skip and branch are equally large."""
+    tokens = table[table.token != "mean"]
+    return [
+        Panel(
+            marks.heatmap(
+                part,
+                "ratio",
+                x="depth",
+                y="token",
+                x_layer="layer",
+                y_layer=None,
+                y_title="token",
+                value_title=RATIO,
+                error="ratio_se",
+                scale=marks.centred_on_one(ratios or extent([tokens.ratio])),
+            ),
+            str(model),
+        )
+        for model, part in tokens.groupby("model", sort=False)
+    ]
+
+
+def _has_tokens(sidecar: dict[str, Any]) -> bool:
+    """A ResNet's positions are averaged: its tables have no rows of single tokens."""
+    return family(sidecar["subjects"][0]) != "resnet"
+
+
+DRAWINGS = (
+    Drawing(
+        ("7", "E.1"),
+        "Skip connection over branch, by layer and token",
+        "Ratio of norms |z| / |f(z)| at every residual addition. In the paper the class token is kept in the lower "
+        "half of the ViT and changed in the upper half; spatial tokens the other way round.",
+        maps,
+        _has_tokens,
+        shared="ratio",
+    ),
+    Drawing(
+        ("7", "E.2"),
+        "Skip connection over branch, over depth",
+        "Ratio and cosine at every residual addition, class token and mean over spatial tokens apart. In the paper "
+        "ratios are larger in the ViT than in the ResNet.",
+        lines,
+        together=True,
+    ),
+)
