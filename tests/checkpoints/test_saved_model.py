@@ -1,5 +1,4 @@
 import hashlib
-import io
 import shutil
 import urllib.error
 import urllib.request
@@ -222,22 +221,3 @@ def test_without_network_a_remote_name_is_one_line(tmp_path, monkeypatch):
     assert "cannot be fetched (no network)" in refused("vit_b32@gs://vit_models/imagenet21k/ViT-B_32.npz")
     assert "cannot be fetched (no network)" in refused("vit_b32")
     assert "expected kaggle:owner/model" in refused("vit_b32@kaggle:nobody")
-
-
-def test_a_file_is_fetched_once(tmp_path, monkeypatch):
-    data = save(tmp_path / "x.npz", released("vit")).read_bytes()
-    asked = []
-
-    class Response(io.BytesIO):
-        headers = {"Content-Length": str(len(data))}  # noqa: RUF012
-
-    def serve(url, timeout):
-        asked.append(url)
-        return Response(data)
-
-    monkeypatch.setattr(urllib.request, "urlopen", serve)
-    monkeypatch.setenv("TF_VITCNN_CACHE", str(tmp_path / "cache"))
-    first = load("vit@gs://bucket/folder/x.npz")
-    assert load("vit@gs://bucket/folder/x.npz").provenance["weights_sha256"] == first.provenance["weights_sha256"]
-    assert asked == ["https://storage.googleapis.com/bucket/folder/x.npz"]
-    assert first.name == "x"

@@ -1,27 +1,25 @@
 """A local path for whatever stands after the '@': file, folder, gs://, https:// or kaggle: handle, cached once.
 
-Handles of TF-Hub and Kaggle pages live in tensorflow_hub's cache ($TFHUB_CACHE_DIR), which is asked first: then nothing
-needs the network, nor tensorflow_hub's import (which needs `pkg_resources` and `tf_keras`). Plain files live in
-$TF_VITCNN_CACHE (~/.cache/tf_vitcnn).
+Handles of TF-Hub live in tensorflow_hub's cache ($TFHUB_CACHE_DIR), so that what it has fetched is found; it need not
+be installed. Plain files live in $TF_VITCNN_CACHE (~/.cache/tf_vitcnn). $STORAGE_EMULATOR_HOST takes the place of
+Google's storage, as in Google's own clients.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import tarfile
 import tempfile
-import urllib.error
 import urllib.parse
-import urllib.request
-import warnings
+import zlib
 from pathlib import Path
-from typing import Any
 
-from tf_vitcnn.devices.start import start_tensorflow, stderr_closed
+from filelock import FileLock
+
+from tf_vitcnn.checkpoints.download import download, unreachable
 from tf_vitcnn.errors import BadInput
 
-TIMEOUT = 30  # seconds without a byte
-CHUNK = 1 << 20
 HUBS = ("tfhub.dev", "www.tfhub.dev", "kaggle.com", "www.kaggle.com")
 
 
@@ -34,7 +32,8 @@ def local(where: str, architecture: str) -> Path:
         return _hub(where) if on_hub else _download(where, where)
     if where.startswith("gs://"):
         # every released bucket is public: no credentials, no Google Cloud library
-        return _download(where, "https://storage.googleapis.com/" + urllib.parse.quote(where[len("gs://") :]))
+        storage = os.environ.get("STORAGE_EMULATOR_HOST") or "https://storage.googleapis.com"
+        return _download(where, f"{storage.rstrip('/')}/" + urllib.parse.quote(where[len("gs://") :]))
     path = Path(where).expanduser()
     if not path.exists():
         raise BadInput(f"{where}: no such file or folder; expected a checkpoint of {architecture}")
@@ -42,63 +41,42 @@ def local(where: str, architecture: str) -> Path:
 
 
 def _download(where: str, url: str) -> Path:
-    """The cached copy of a plain file, fetched if it is not there."""
+    """The cached copy of a plain file."""
     folder = Path(os.environ.get("TF_VITCNN_CACHE") or Path.home() / ".cache" / "tf_vitcnn").expanduser()
-    kept = folder / hashlib.sha256(where.encode()).hexdigest()[:16] / where.rpartition("/")[2]
-    if kept.is_file():
-        return kept
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        # a name of its own, then a rename: no one ever sees half a file
-        with tempfile.NamedTemporaryFile(dir=kept.parent, suffix=".part") as part:
-            _copy(url, part)
-            os.link(part.name, kept) if not kept.exists() else None
-    except (OSError, urllib.error.URLError) as error:
-        raise _unreachable(where, error) from error
-    return kept
-
-
-def _copy(url: str, part: Any) -> None:
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
-        declared, done = response.headers.get("Content-Length"), 0
-        while data := response.read(CHUNK):
-            part.write(data)
-            done += len(data)
-    part.flush()
-    if declared and done != int(declared):
-        raise OSError(f"{done} of {declared} bytes arrived")
-
-
-def _unreachable(where: str, error: Exception) -> BadInput:
-    reason = " ".join(str(getattr(error, "reason", None) or error).split()).partition(" (Caused")[0][:150]
-    return BadInput(f"{where}: cannot be fetched ({reason}); check the network and the name, or give a local path")
+    return download(where, url, folder / hashlib.sha256(where.encode()).hexdigest()[:16] / where.rpartition("/")[2])
 
 
 def _hub(handle: str) -> Path:
-    """The folder of a TF-Hub handle: from the cache, else through tensorflow_hub."""
-    cache = os.environ.get("TFHUB_CACHE_DIR") or str(Path(tempfile.gettempdir()) / "tfhub_modules")
-    kept = Path(cache).expanduser() / hashlib.sha1(handle.encode()).hexdigest()
-    if kept.is_dir() and any(kept.iterdir()):
-        return kept
+    """The folder of a TF-Hub handle: from tensorflow_hub's cache, else fetched and put there."""
+    cache = Path(os.environ.get("TFHUB_CACHE_DIR") or Path(tempfile.gettempdir()) / "tfhub_modules").expanduser()
+    kept = cache / hashlib.sha1(handle.encode()).hexdigest()
+    if not (kept.is_dir() and any(kept.iterdir())):
+        packed = download(handle, f"{handle}?tf-hub-format=compressed", kept.with_suffix(".tar.gz"))
+        with FileLock(f"{kept}.lock"):
+            if not kept.is_dir():
+                _unpacked(handle, packed, kept)
+    return kept
+
+
+def _unpacked(handle: str, packed: Path, kept: Path) -> None:
+    """Unpacks a SavedModel beside its place and puts it there whole."""
     try:
-        start_tensorflow()
-        # what its import says (of pkg_resources, tf_keras, missing drivers) is nothing that our user can change
-        with warnings.catch_warnings(), stderr_closed():
-            warnings.simplefilter("ignore")
-            import tensorflow_hub
-    except Exception as error:
-        raise BadInput(
-            f"{handle}: tensorflow_hub cannot be imported ({error}); install setuptools<82 and tf_keras, "
-            f"or give the folder of a downloaded SavedModel"
-        ) from error
-    try:
-        return Path(tensorflow_hub.resolve(handle))
-    except Exception as error:  # urllib's, TensorFlow's, tarfile's and its own: whatever it is, it was not fetched
-        raise _unreachable(handle, error) from error
+        with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
+            with tarfile.open(packed) as archive:
+                archive.extractall(folder, filter="data")  # nothing outside the folder, no devices, no links out
+            Path(folder).rename(kept)
+            Path(folder).mkdir()  # what the context takes away
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        packed.unlink(missing_ok=True)
+        raise BadInput(f"{handle}: what was fetched is no packed SavedModel ({error}); check the handle") from error
+    packed.unlink()
 
 
 def _kaggle(handle: str) -> Path:
-    """The folder of a Kaggle model, `kaggle:owner/model/framework/variation[/version]`, through kagglehub."""
+    """The folder of a Kaggle model, `kaggle:owner/model/framework/variation[/version]`, through kagglehub.
+
+    kagglehub shows size and rate, goes on where it broke off and compares MD5; the lock is ours.
+    """
     name = handle.removeprefix("kaggle:")
     if not 4 <= len([part for part in name.split("/") if part]) <= 5:
         raise BadInput(f"{handle}: expected kaggle:owner/model/framework/variation, and a version if you like")
@@ -106,7 +84,9 @@ def _kaggle(handle: str) -> Path:
         import kagglehub
     except ImportError as error:
         raise BadInput(f"{handle}: needs kagglehub; pip install kagglehub, or give a downloaded folder") from error
+    lock = Path(tempfile.gettempdir()) / f"tf_vitcnn_kaggle_{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock"
     try:
-        return Path(kagglehub.model_download(name))
+        with FileLock(lock):
+            return Path(kagglehub.model_download(name))
     except Exception as error:  # requests', its own, KeyboardInterrupt apart: whatever it is, it was not fetched
-        raise _unreachable(handle, error) from error
+        raise unreachable(handle, error) from error

@@ -1,10 +1,12 @@
 """A repository of the Hugging Face hub as a folder on this machine, through huggingface_hub and its cache.
 
-`HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` do what they do elsewhere.
+`HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` do what they do elsewhere. huggingface_hub shows size and
+rate, goes on where it broke off, compares sizes and locks; digests are compared here.
 """
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from tf_vitcnn.checkpoints.safetensors_file import INDEX, NAME, read_json
@@ -42,7 +44,13 @@ def fetched(spec: str, repository: str, file: str, revision: str = "", optional:
     except ImportError as error:
         raise BadInput(f"{spec}: needs huggingface_hub; pip install huggingface_hub, or give a folder") from error
     try:
-        return Path(huggingface_hub.hf_hub_download(repository, file, revision=revision or None))
+        known = huggingface_hub.try_to_load_from_cache(repository, file, revision=revision or None)
+        found = Path(huggingface_hub.hf_hub_download(repository, file, revision=revision or None))
+        if known != str(found):
+            _checked(spec, found)
+        return found
+    except BadInput:
+        raise
     except errors.EntryNotFoundError as error:
         if optional:
             return Path()
@@ -58,6 +66,21 @@ def fetched(spec: str, repository: str, file: str, revision: str = "", optional:
     except Exception as error:  # HTTP's, the validator's, the file system's: it was not fetched
         reason = " ".join(str(error).split())[:150]
         raise BadInput(f"{spec}: {file} cannot be fetched ({reason}); {HINT}") from error
+
+
+def _checked(spec: str, path: Path) -> None:
+    """Compares a new file with its digest: what is large is kept under its SHA-256."""
+    blob = path.resolve()
+    if len(blob.name) != 64:
+        return
+    digest = hashlib.sha256()
+    with blob.open("rb") as file:
+        while data := file.read(1 << 20):
+            digest.update(data)
+    if digest.hexdigest() != blob.name:
+        blob.unlink()
+        path.unlink(missing_ok=True)
+        raise BadInput(f"{spec}: {path.name} arrived damaged (SHA-256 differs from the hub's); fetch it again")
 
 
 HINT = "check the network and the name, or give a folder (timm@DIR, hf@DIR)"
