@@ -16,7 +16,7 @@ python3 -m venv ~/tf_vitcnn/.venv
 ~/tf_vitcnn/.venv/bin/pip install --quiet "tensorflow-tpu==2.19.1" "keras>=3.10" "numpy>=2.0,<2.2"
 # tensorflow-tpu takes the place of tensorflow: install the rest without it
 ~/tf_vitcnn/.venv/bin/pip install --quiet scipy scikit-learn tensorflow-datasets importlib_resources "tensorflow-metadata<1.18" "pandas>=2.2" \
-  "altair>=5.5" "vl-convert-python>=1.6" tqdm "tyro>=0.9" "etils[epath]" gcsfs safetensors huggingface_hub filelock
+  "altair>=5.5" "vl-convert-python>=1.6" tqdm "etils[epath]" gcsfs safetensors huggingface_hub filelock psutil jinja2
 ~/tf_vitcnn/.venv/bin/pip install --quiet --no-deps --editable ~/tf_vitcnn
 ~/tf_vitcnn/.venv/bin/python -c "import tensorflow as tf; print(tf.__version__, tf.config.list_physical_devices())"
 '

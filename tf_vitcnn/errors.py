@@ -41,3 +41,11 @@ class Unanswerable(Exception):
 
 class MissingLayer(Unanswerable):
     """A table does not hold a layer that the claim speaks of."""
+
+
+class TooLarge(BadInput):
+    """A request that needs more memory than is allowed; `fits` is the largest minibatch that does not, 0 for none."""
+
+    def __init__(self, said: str, fits: int) -> None:
+        super().__init__(said)
+        self.fits = fits

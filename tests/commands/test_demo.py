@@ -13,12 +13,12 @@ def test_every_analysis_is_run_on_every_model_it_looks_at():
     from tf_vitcnn import analyses
     from tf_vitcnn.commands import demo
 
-    todo = demo.jobs(["a", "b"], [("a", "b")], {"cka": {"batch": 4}})
-    assert {job.analysis for job in todo} == set(analyses.names())
+    todo = demo.every(["a", "b"], [("a", "b")], {"cka": {"batch": 4}})
+    assert {table.analysis for table in todo} == set(analyses.names())
     assert [(j.model, j.against) for j in todo if j.analysis == "cka"] == [("a", None), ("b", None), ("a", "b")]
     assert [(j.model, j.against) for j in todo if j.analysis == "head_subsets"] == [("a", "b")]
     assert [(j.model, j.against) for j in todo if j.analysis == "skip_ratio"] == [("a", None), ("b", None)]
-    assert all(j.flags == {"batch": 4} for j in todo if j.analysis == "cka")
+    assert all(t.flags == {"batch": 4} for t in todo if t.analysis == "cka")
 
 
 def test_model_and_data_go_together(tmp_path):

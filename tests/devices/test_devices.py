@@ -319,7 +319,7 @@ def free_ports(count):
 def test_the_package_is_imported_without_what_only_unix_has():
     code = """
 import importlib, os, pkgutil, sys
-import etils.epath, filelock, keras, psutil, scipy.linalg, sklearn.datasets, tensorflow, threadpoolctl, tyro, tqdm
+import etils.epath, filelock, keras, psutil, scipy.linalg, sklearn.datasets, tensorflow, threadpoolctl, tqdm
 for name in ("fcntl", "resource"):
     sys.modules[name] = None
 del os.sysconf, os.sched_getaffinity

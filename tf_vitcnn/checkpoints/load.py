@@ -63,8 +63,11 @@ def load(
 def parsed(spec: str) -> tuple[str, str, catalog.Entry | None]:
     """Architecture, what to open (or `random`), and the catalog's entry if it is one."""
     architecture, at, where = spec.partition("@")
-    if not at and (where_from := Path(spec)).exists():
-        raise BadInput(f"{where_from}: which architecture? Expected vit_b32@{spec}, or vit@{spec} to read its sizes")
+    if not at and spec.endswith((".h5", ".hdf5")):
+        instead = f"keras.models.load_model({spec!r}).save({str(Path(spec).with_suffix('.keras'))!r})"
+        raise BadInput(f"{spec}: an HDF5 file of Keras; save it again, once: {instead}")
+    if not at and (spec.endswith(".npz") or Path(spec).exists()):
+        raise BadInput(f"{spec}: which architecture? Expected vit_b32@{spec}, or vit@{spec} to read its sizes")
     if architecture not in SPECS and architecture not in FAMILIES:
         raise unknown("model", architecture, [*SPECS, *(f"{family}@FILE" for family in FAMILIES), "FILE.keras"])
     if at and not where:
@@ -73,6 +76,19 @@ def parsed(spec: str) -> tuple[str, str, catalog.Entry | None]:
         return architecture, where, None
     entry = _entry(architecture, where)
     return architecture, entry.source if entry else where, entry
+
+
+def refuse_unknown(spec: str) -> None:
+    """Refuses a spec that names nothing that is here, without TensorFlow; nothing is fetched."""
+    if spec.endswith(".keras"):
+        if not Path(spec).expanduser().is_file():
+            raise BadInput(f"{spec}: no such file; expected a saved Keras model")
+        return
+    if spec.startswith("keras:") or is_released(spec):
+        return
+    architecture, where, _ = parsed(spec)
+    if where != "random" and "://" not in where and not where.startswith("kaggle:"):
+        fetch.local(where, architecture)
 
 
 def resolved(spec: str) -> tuple[str, Path] | None:

@@ -1,18 +1,22 @@
-"""Writes the table of one analysis, or of several separated by commas: DIR/ANALYSIS/NAME[--AGAINST][.TAG].csv.
+"""The table of one analysis, or of several parted by commas.
 
-tf-vitcnn analyze cka --model vit_b32 --against bit_r50x1 --data imagenet2012:validation
+Writes OUT/ANALYSIS/NAME[--AGAINST][.TAG].csv with its .json beside it and prints the path. A table that is there with
+the same settings is kept; a run that was killed goes on where it was. Analyses named together share what passes over
+the images they can.
 """
 
 import contextlib
 import dataclasses
 import sys
+import textwrap
 from typing import Any
 
 from etils import epath
 
 from tf_vitcnn import analyses
 from tf_vitcnn.analyses.base import Analysis
-from tf_vitcnn.commands.edge import parse
+from tf_vitcnn.commands.edge import say
+from tf_vitcnn.commands.flags import Page, parse
 from tf_vitcnn.devices.start import start_tensorflow
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.tables.files import discard_parts
@@ -22,86 +26,112 @@ from tf_vitcnn.tables.write import table_files, write_table
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags:
-    """What every analysis takes."""
+class Looked:
+    """What is looked at."""
 
     model: str
-    """Spec: vit_b32, vit_b32@FILE.npz, FILE.keras, keras:ResNet50@random, ..."""
-    data: str
-    """Spec: NAME:SPLIT (tensorflow_datasets), folder:DIR, npz:FILE, digits:train|test, noise."""
+    """vit_b32, vit_b32@FILE.npz, FILE.keras, keras:ResNet50@random, ... (tf-vitcnn catalog)"""
     against: str | None = None
-    """The other model's spec, for analyses that compare two."""
+    """the other model, for analyses that compare two"""
+    data: str
+    """NAME:SPLIT (tensorflow_datasets), folder:DIR, npz:FILE, digits:train, digits:test or noise"""
     images: int | None = None
-    """How many images are drawn (default: the analysis' own)."""
-    batch: int | None = None
-    """Minibatch of Gram analyses, else the micro-batch."""
-    taps: tuple[str, ...] | None = None
-    """Globs of tap names, several separated by spaces."""
-    image_size: int | None = None
-    """Network input in pixels (default: the checkpoint's own)."""
-    strategy: str = "cpu"
-    """cpu, gpu, mirrored, multiworker, tpu or tpu:NAME."""
+    """how many are drawn; the analysis' own number unless told otherwise"""
     seed: int = 0
-    """Which images are drawn, and their order."""
-    memory: float | None = None
-    """Gigabytes that the run may take (default: part of what is free)."""
-    out: str = "results"
-    """Directory of the tables, local or gs://."""
-    name: str | None = None
-    """The model's name in tables (default: from its spec)."""
-    against_name: str | None = None
-    """The other model's name."""
-    tag: str | None = None
-    """A suffix of the file name."""
+    """which images are drawn, and their order"""
+    taps: tuple[str, ...] | None = None
+    """sublayers by name or pattern, e.g. 'block0?/*' '*/resid/post'"""
+    image_size: int | None = None
+    """network input in pixels; the checkpoint's own unless told otherwise"""
     data_dir: str | None = None
-    """Where tensorflow_datasets keeps prepared sets."""
-    resume_dir: str | None = None
-    """Where the totals of an unfinished run wait (default: beside the output)."""
+    """where tensorflow_datasets keeps prepared sets"""
     skip_bad: bool = False
-    """Leave corrupt images out instead of stopping."""
-    overwrite: bool = False
-    """Replace a table that other parameters made."""
-    dry_run: bool = False
-    """Print taps, images, expected memory and time; compute nothing."""
+    """leave corrupt images out instead of stopping"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Where:
+    """Where it runs."""
+
+    batch: int | None = None
+    """images in a minibatch (analyses of whole minibatches), else in a micro-batch"""
+    strategy: str = "cpu"
+    """cpu, gpu, mirrored, multiworker, tpu or tpu:NAME"""
+    memory: float | None = None
+    """gigabytes that the run may take; part of what is free unless told otherwise"""
+    resume_dir: str | None = None
+    """where the totals of an unfinished run wait; beside the table unless told otherwise"""
     jit: bool = False
-    """Compile with XLA."""
+    """compile with XLA"""
+    dry_run: bool = False
+    """print taps, images, expected memory and time; compute nothing"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Written:
+    """What is written."""
+
+    out: str = "results"
+    """directory of the tables, local or gs://"""
+    name: str | None = None
+    """the model's name in tables; from its spec unless told otherwise"""
+    against_name: str | None = None
+    """the other model's name"""
+    tag: str | None = None
+    """a suffix of the file's name, for another setting of the same run"""
+    overwrite: bool = False
+    """replace a table that other settings made"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags(Written, Where, Looked):
+    """What every analysis takes."""
 
 
 def main(args: list[str], prog: str) -> int:
     """Parses the command line, runs, writes, prints the paths last."""
     kinds, rest = named(args, prog)
-    flags = parse(with_fields(kinds), rest, prog, __doc__)
-    chosen = tuple(kind(**{f.name: getattr(flags, f.name) for f in dataclasses.fields(kind)}) for kind in kinds)
-    return analyze(chosen, flags)
+    word = ",".join(kind.name for kind in kinds)
+    page = Page(f"{prog} {word}", _about(kinds), f"{prog} {word} {_example(kinds)}")
+    *chosen, flags = parse([*kinds, Flags], rest, page)
+    status = analyze(tuple(chosen), flags)
+    if not flags.dry_run:
+        say(f"next: tf-vitcnn report {flags.out}")
+    return status
 
 
 def named(args: list[str], prog: str) -> tuple[list[type[Analysis]], list[str]]:
     """The analyses that the first argument names, and the other arguments."""
     if not args or args[0].startswith("-"):
         if {"-h", "--help"} & set(args):
-            print(f"usage: {prog} ANALYSIS[,ANALYSIS...] --model SPEC --data SPEC [flags]\n\n{__doc__}")
-            print(f"analyses: {', '.join(analyses.names())}\nflags: {prog} ANALYSIS --help")
+            print(f"usage: {prog} ANALYSIS[,ANALYSIS...] --model MODEL --data DATA [flags]\n\n{__doc__}")
+            for name in analyses.names():
+                print(textwrap.fill(f"  {name:<20}{_summary(name)}", 80, subsequent_indent=" " * 22))
+            print(f"\n{prog} ANALYSIS --help shows an example and every flag.")
             sys.exit(0)
         raise BadInput(f"name an analysis first: {', '.join(analyses.names())}")
     return [analyses.find(name) for name in dict.fromkeys(args[0].split(","))], args[1:]
 
 
-def with_fields(kinds: list[type[Analysis]]) -> type:
-    """`Flags` and the fields of the analyses, as one dataclass."""
-    fields: dict[str, tuple[str, Any, Any]] = {}
-    for kind in kinds:
-        for f in dataclasses.fields(kind):
-            # annotations are text until they are asked for; those of class variables need not resolve at all
-            meant = eval(f.type, vars(sys.modules[kind.__module__])) if isinstance(f.type, str) else f.type
-            known = fields.setdefault(f.name, (f.name, meant, dataclasses.field(default=f.default)))
-            if known[1] != meant or known[2].default != f.default:
-                names = ", ".join(k.name for k in kinds)
-                raise BadInput(f"--{f.name} means different things to {names}: run them one at a time")
-    return dataclasses.make_dataclass("Flags", fields.values(), bases=(Flags,), frozen=True, kw_only=True)
+def _summary(name: str) -> str:
+    return (analyses.find(name).__doc__ or "").splitlines()[0].rstrip(".")
 
 
-def analyze(chosen: tuple[Analysis, ...], flags: Any) -> int:
+def _about(kinds: list[type[Analysis]]) -> str:
+    return "\n\n".join(f"{kind.name}: {_summary(kind.name)}." for kind in kinds)
+
+
+def _example(kinds: list[type[Analysis]]) -> str:
+    """Flags with which they run on ImageNet."""
+    two = " --against bit_r50x1" if any(kind.against == "must" for kind in kinds) else ""
+    tested = any(getattr(kind, "source_fields", ()) for kind in kinds)
+    data = "imagenet2012:train --test imagenet2012:validation" if tested else "imagenet2012:validation"
+    return f"--model vit_b32{two} --data {data}"
+
+
+def analyze(chosen: tuple[Analysis, ...], flags: Flags) -> int:
     """Computes what is not there yet and writes it."""
+    check(flags)
     start_tensorflow()
     from tf_vitcnn.devices.strategy import naming_lost_worker
 
@@ -109,7 +139,7 @@ def analyze(chosen: tuple[Analysis, ...], flags: Any) -> int:
         return _analyze(chosen, flags)
 
 
-def _analyze(chosen: tuple[Analysis, ...], flags: Any) -> int:
+def _analyze(chosen: tuple[Analysis, ...], flags: Flags) -> int:
     from tf_vitcnn.engine.execute import tables
     from tf_vitcnn.engine.forecast import forecast
     from tf_vitcnn.engine.request import Request
@@ -159,7 +189,19 @@ def _analyze(chosen: tuple[Analysis, ...], flags: Any) -> int:
     return 0
 
 
-def target(flags: Any, analysis: str, stem: str) -> epath.Path:
+def check(flags: Flags) -> None:
+    """Refuses names that are misspelt, before TensorFlow is imported."""
+    from tf_vitcnn.checkpoints.load import refuse_unknown
+    from tf_vitcnn.data.spec import refuse_misspelt
+
+    for spec in (flags.model, flags.against):
+        if isinstance(spec, str):
+            refuse_unknown(spec)
+    if isinstance(flags.data, str):
+        refuse_misspelt(flags.data, flags.data_dir)
+
+
+def target(flags: Flags, analysis: str, stem: str) -> epath.Path:
     """Where a table goes, without its suffix."""
     return epath.Path(flags.out) / analysis / (stem + (f".{flags.tag}" if flags.tag else ""))
 

@@ -1,36 +1,34 @@
-"""Prints every released checkpoint; with a model, its checkpoints and its taps with their shapes.
+"""Released checkpoints; or one model's checkpoints and taps.
 
-tf-vitcnn catalog
-tf-vitcnn catalog vit_b32
-tf-vitcnn catalog FILE.keras
+Without a model, every released checkpoint with its size and what it was trained on. With one, its checkpoints, and its
+taps with their shapes: the names that --taps takes.
 """
 
-from typing import Annotated
-
-import tyro
+import dataclasses
 
 from tf_vitcnn.checkpoints import catalog
-from tf_vitcnn.commands.edge import call
+from tf_vitcnn.commands.flags import PLACE, Page, parse_one
 from tf_vitcnn.devices.start import start_tensorflow
 from tf_vitcnn.models.specs import SPECS, family_of
 
 
-def main(args: list[str], prog: str) -> int | None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    """What is looked at."""
+
+    model: str | None = dataclasses.field(default=None, metadata=PLACE)
+    """an architecture (vit_b32), or any spec: vit_b32@FILE.npz, FILE.keras, keras:ResNet50@random"""
+    image_size: int | None = None
+    """network input in pixels, for the shapes"""
+
+
+def main(args: list[str], prog: str) -> None:
     """Parses the command line and runs."""
-    return call(show, args, prog, __doc__)
-
-
-def show(model: Annotated[str | None, tyro.conf.Positional] = None, image_size: int | None = None) -> None:
-    """Released checkpoints with their parameter counts, or one model's taps with their shapes.
-
-    Args:
-        model: an architecture (vit_b32), or any spec: vit_b32@FILE.npz, FILE.keras, keras:ResNet50@random.
-        image_size: network input in pixels, for the shapes.
-    """
-    if model is None:
+    flags = parse_one(Flags, args, Page(prog, __doc__ or "", f"{prog} vit_b32"))
+    if flags.model is None:
         _everything()
     else:
-        _one(model, image_size)
+        _one(flags.model, flags.image_size)
 
 
 def _everything() -> None:

@@ -1,20 +1,22 @@
-"""Trains three small networks on digits, runs every analysis on them, and builds the report: offline, in minutes.
+"""Every table and figure, on small networks trained here or on yours.
 
-With --model, --against and --data the same is done for released checkpoints:
-
-tf-vitcnn demo --model vit_b32 --against bit_r50x1 --data imagenet2012:validation
+Trains three small networks on digits, runs every analysis on them, and builds the report: offline, in minutes. With
+--model and --data (and --against) the same is done for checkpoints of yours, with what fits of the paper's settings.
 """
 
-import sys
+from __future__ import annotations
+
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from tf_vitcnn import analyses
 from tf_vitcnn.commands import analyze
-from tf_vitcnn.commands.edge import call
-from tf_vitcnn.errors import BadInput
+from tf_vitcnn.commands.edge import say
+from tf_vitcnn.commands.flags import Page, parse_one
+from tf_vitcnn.errors import BadInput, TooLarge
 from tf_vitcnn.report.collect import collect, write_report
 from tf_vitcnn.subject import Subject
 from tf_vitcnn.training import fit
@@ -43,8 +45,43 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Looked:
+    """What is looked at, instead of networks trained here."""
+
+    model: str | None = None
+    """a checkpoint, as analyze takes it"""
+    against: str | None = None
+    """another to compare it with"""
+    data: str | None = None
+    """images, e.g. imagenet2012:validation or folder:photos"""
+    probe_data: str | None = None
+    """labelled images that train the linear probes; without them the probes are left out"""
+    data_dir: str | None = None
+    """where tensorflow_datasets keeps its prepared sets"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags(Looked):
+    """How, and where to."""
+
+    out: Path = Path("demo")
+    """directory of models, tables and report.html"""
+    strategy: str = "cpu"
+    """cpu, gpu, mirrored or tpu"""
+    quick: bool = False
+    """train for one epoch only: to see that everything runs, not what it says"""
+
+    def __post_init__(self) -> None:
+        """Refuses half a choice."""
+        if (self.model is None) != (self.data is None) or (self.against and not self.model):
+            raise BadInput(
+                "--model and --data go together (and --against with them); without them digits are trained on"
+            )
+
+
 @dataclass(frozen=True)
-class Job:
+class Table:
     """One table to make."""
 
     analysis: str
@@ -52,50 +89,30 @@ class Job:
     against: str | None
     flags: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def of(self) -> str:
+        """Whom it speaks of."""
+        return self.model + (f" against {self.against}" if self.against else "")
 
-def main(args: list[str], prog: str) -> int | None:
+
+def main(args: list[str], prog: str) -> None:
     """Parses the command line and runs."""
-    return call(demo, args, prog, __doc__)
+    demo(parse_one(Flags, args, Page(prog, __doc__ or "", f"{prog} --model mine.keras --data folder:photos")))
 
 
-def demo(
-    out: Path = Path("demo"),
-    model: str | None = None,
-    against: str | None = None,
-    data: str | None = None,
-    probe_data: str | None = None,
-    data_dir: str | None = None,
-    strategy: str = "cpu",
-    quick: bool = False,
-) -> None:
-    """Every table, verdict and figure, and one page that shows them.
-
-    Args:
-        out: Directory of models, tables and report.html.
-        model: Spec of a checkpoint to look at instead of training.
-        against: Spec of a checkpoint to compare it with.
-        data: Images, e.g. imagenet2012:validation.
-        probe_data: Labelled images that train the linear probes; without them the probes are left out.
-        data_dir: Where tensorflow_datasets keeps its prepared sets.
-        strategy: cpu, gpu, mirrored or tpu.
-        quick: Train for one epoch only: to see that everything runs, not what it says.
-    """
+def demo(flags: Flags) -> None:
+    """Every table, verdict and figure, and one page that shows them."""
     begun = time.monotonic()
-    if (model is None) != (data is None) or (against and not model):
-        raise BadInput("--model and --data go together (and --against with them); without them digits are trained on")
-    if model is None:
-        specs: dict[str, Any] = trained(out / "models", quick)
-        todo = jobs(list(specs), PAIRS, SMALL)
+    if flags.model is None:
+        specs: dict[str, Any] = trained(flags.out / "models", flags.quick)
+        todo = every(list(specs), PAIRS, SMALL)
         common: dict[str, Any] = {"data": TEST}
     else:
-        specs = {_name(spec): spec for spec in (model, against) if spec}
-        probe = {"probe": {"data": probe_data, "test": data}} if probe_data else {}
-        todo = jobs(list(specs), [tuple(specs)] if against else [], probe)
-        common = {"data": data, "data_dir": data_dir, "strategy": strategy}
-    tables(todo, specs, {**common, "out": str(out / "results")})
-    found = collect(out / "results")
-    target = out / "report.html"
-    write_report(found, target, out / "results")
+        specs, todo, common = yours(flags)
+    make(todo, specs, {**common, "out": str(flags.out / "results")})
+    found = collect(flags.out / "results")
+    target = flags.out / "report.html"
+    write_report(found, target, flags.out / "results")
     for problem in found.problems:
         say(f"left out: {problem}")
     say(f"done in {(time.monotonic() - begun) / 60:.1f} minutes; open {target}")
@@ -115,39 +132,74 @@ def trained(out: Path, quick: bool) -> dict[str, Subject]:
     return subjects
 
 
-def jobs(names: list[str], pairs: Any, settings: dict[str, dict[str, Any]]) -> list[Job]:
+def yours(flags: Flags) -> tuple[dict[str, Any], list[Table], dict[str, Any]]:
+    """The networks and tables of given checkpoints: the paper's settings, less where there are fewer images."""
+    common = {"data": flags.data, "data_dir": flags.data_dir, "strategy": flags.strategy}
+    given = [spec for spec in (flags.model, flags.against) if spec]
+    analyze.check(analyze.Flags(model=given[0], against=flags.against, data=str(flags.data), data_dir=flags.data_dir))
+    analyze.start_tensorflow()
+    from tf_vitcnn.checkpoints.load import load
+    from tf_vitcnn.data.sources import open_source
+
+    have = open_source(str(flags.data), flags.data_dir).size
+    settings: dict[str, dict[str, Any]] = {name: fewer(name, have) for name in analyses.names()}
+    if flags.probe_data:
+        settings["probe"] = {"data": flags.probe_data, "test": flags.data}
+    # opened once for all tables; under a strategy each table opens them in its scope
+    specs = {_name(spec): load(spec, name=_name(spec)) if flags.strategy == "cpu" else spec for spec in given}
+    todo = every(list(specs), [tuple(specs)] if len(specs) == 2 else [], settings)
+    return specs, [table for table in todo if table.analysis != "probe" or flags.probe_data], common
+
+
+def fewer(analysis: str, have: int) -> dict[str, int]:
+    """An analysis' numbers of images where a source has fewer than the paper's."""
+    kind = analyses.find(analysis)
+    images = min(kind.images or have, have)
+    return {"images": images} | ({"batch": min(kind.batch, images)} if kind.batch else {})
+
+
+def every(names: list[str], pairs: Iterable[tuple[str, ...]], settings: dict[str, dict[str, Any]]) -> list[Table]:
     """Every analysis on every model and pair that it looks at."""
-    made = []
+    tables = []
     for analysis in analyses.names():
         looks = analyses.find(analysis).against
         flags = settings.get(analysis, {})
         if looks != "must":
-            made += [Job(analysis, name, None, flags) for name in names]
+            tables += [Table(analysis, name, None, flags) for name in names]
         if looks != "no":
-            made += [Job(analysis, a, b, flags) for a, b in pairs]
-    return made
+            tables += [Table(analysis, a, b, flags) for a, b in pairs]
+    return tables
 
 
-def tables(todo: list[Job], specs: dict[str, Any], common: dict[str, Any]) -> None:
-    """Writes what can be made; what a model has nothing to say to is named and left out."""
-    for i, job in enumerate(todo, 1):
-        who = job.model + (f" against {job.against}" if job.against else "")
-        say(f"table {i} of {len(todo)}: {job.analysis} of {who}")
-        kind = analyses.find(job.analysis)
-        given = {**common, **job.flags, "model": specs[job.model], "name": job.model}
-        if job.against:
-            given |= {"against": specs[job.against], "against_name": job.against}
+def make(todo: list[Table], specs: dict[str, Any], common: dict[str, Any]) -> None:
+    """Writes what can be made; what a model has nothing to say to is left out, and named once at the end."""
+    refused: dict[str, dict[str, str]] = {}
+    for i, table in enumerate(todo, 1):
+        say(f"table {i} of {len(todo)}: {table.analysis} of {table.of}")
+        given = {**common, **table.flags, "model": specs[table.model], "name": table.model}
+        if table.against:
+            given |= {"against": specs[table.against], "against_name": table.against}
         try:
-            flags = analyze.with_fields([kind])(**given)
-            own = {name: getattr(flags, name) for name in (f.name for f in fields(kind))}
-            analyze.analyze((kind(**own),), flags)
-        except BadInput as refused:
-            say(f"  left out: {refused}")
+            _one(table.analysis, given)
+        except BadInput as error:
+            refused.setdefault(table.analysis, {})[table.of] = str(error)
+    for analysis, why in refused.items():
+        say(f"left out: {analysis} of {', '.join(why)}: {next(iter(why.values()))}")
 
 
-def say(line: str) -> None:
-    """Progress, on stderr."""
-    print(line, file=sys.stderr, flush=True)
+def _one(analysis: str, given: dict[str, Any]) -> None:
+    """One table; in smaller minibatches where memory asks for them."""
+    kind = analyses.find(analysis)
+    own = {field.name for field in fields(kind)}
+    chosen = kind(**{name: value for name, value in given.items() if name in own})
+    flags = analyze.Flags(**{name: value for name, value in given.items() if name not in own})
+    try:
+        analyze.analyze((chosen,), flags)
+    except TooLarge as refused:
+        if not refused.fits:
+            raise
+        say(f"  in minibatches of {refused.fits}: what fits in memory")
+        _one(analysis, {**given, "batch": refused.fits})
 
 
 def _name(spec: str) -> str:

@@ -47,9 +47,9 @@ def run(args: list[str]) -> int | None:
 
 def usage() -> str:
     """One screen: every command in a line."""
-    lines = ["usage: tf-vitcnn COMMAND ...", "", "How does this network see?", ""]
+    lines = ["usage: tf-vitcnn COMMAND [flags]", "", "How does this network see?", ""]
     lines += [f"  {name:<10} {summary(name)}" for name in COMMANDS]
-    return "\n".join([*lines, "", "tf-vitcnn COMMAND --help shows a command's flags."])
+    return "\n".join([*lines, "", "tf-vitcnn COMMAND --help shows an example and every flag."])
 
 
 def summary(name: str) -> str:

@@ -1,31 +1,32 @@
-"""The paper's study on models trained here: plan -> trained models -> tables -> one page of figures and verdicts.
+"""The paper's study on models trained here, to one page.
 
-Every step leaves its result, so the same command goes on where a killed one stopped. OUT gets models/, results/
-(tables, sidecars, claims.csv, report.html) and, for photographs, images/.
+A plan's models are trained, every analysis is run on them, and the page of figures and verdicts is built. Every step
+leaves its result, so the same command goes on where a killed one stopped. OUT gets models/, results/ (tables, sidecars,
+claims.csv, report.html) and, for photographs, images/.
 """
 
 from __future__ import annotations
 
 import os
 import shlex
-import sys
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tf_vitcnn.commands import analyze, report
-from tf_vitcnn.commands.edge import parse
+from tf_vitcnn.commands.edge import say
+from tf_vitcnn.commands.flags import Page, parse_one
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.training import fit, plan
 
-PLANS = Path(__file__).resolve().parents[2] / "scripts/plans"
+PLANS = Path(__file__).with_name("plans")
 KNOWN = ("run", "models", "against", "data", "flags")
 
 
 @dataclass(frozen=True)
 class Flags:
-    """What to replicate, and where."""
+    """What is replicated, and where."""
 
     out: Path
     """directory of models, tables and the page"""
@@ -34,14 +35,14 @@ class Flags:
     smoke: bool = False
     """minutes on the digits instead of hours on photographs"""
     plan: Path | None = None
-    """another plan than scripts/plans/tiny_imagenet.toml (or digits.toml with --smoke)"""
+    """another plan than our own (tiny_imagenet, or digits with --smoke)"""
     only: tuple[str, ...] = ()
     """of train, analyze, report"""
 
 
 def main(args: list[str], prog: str) -> None:
     """Runs what is not there yet."""
-    flags = parse(Flags, args, prog, __doc__)
+    flags = parse_one(Flags, args, Page(prog, __doc__ or "", f"{prog} --data photographs.zip --out study"))
     chosen = flags.plan or PLANS / ("digits.toml" if flags.smoke else "tiny_imagenet.toml")
     steps = flags.only or ("train", "analyze", "report")
     flags.out.mkdir(parents=True, exist_ok=True)
@@ -53,10 +54,10 @@ def main(args: list[str], prog: str) -> None:
             print(path)
     if "analyze" in steps:
         for arguments in commands(chosen, flags.out):
-            print(f"tf-vitcnn analyze {shlex.join(arguments)}", file=sys.stderr)
+            say(f"tf-vitcnn analyze {shlex.join(arguments)}")
             analyze.main(arguments, "tf-vitcnn analyze")
     if "report" in steps:
-        report.build(flags.out / "results")
+        report.build(report.Flags(results=flags.out / "results"))
 
 
 def commands(path: Path, out: Path) -> Iterator[list[str]]:

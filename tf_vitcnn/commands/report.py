@@ -1,46 +1,57 @@
-"""Builds one offline HTML page (and claims.csv) from a directory of tables."""
+"""One offline HTML page and claims.csv from a directory of tables.
 
-import sys
+Verdicts, figures and provenance of every table, on one page that opens without a network. What is no table of ours is
+named and left out.
+"""
+
+import dataclasses
 from pathlib import Path
 
-import tyro
-
-from tf_vitcnn.commands.edge import call
+from tf_vitcnn.commands.edge import say
+from tf_vitcnn.commands.flags import PLACE, Page, parse_one
 from tf_vitcnn.errors import BadInput, unknown
 from tf_vitcnn.report.collect import collect, write_report
 from tf_vitcnn.report.export import FORMATS, write_charts
 from tf_vitcnn.report.page import TITLE
 
 
-def main(args: list[str], prog: str) -> int | None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tables:
+    """What is looked at."""
+
+    results: Path = dataclasses.field(metadata=PLACE)
+    """the directory that analyze wrote"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags(Tables):
+    """What is written."""
+
+    out: Path | None = None
+    """the page; RESULTS/report.html unless told otherwise"""
+    charts: Path | None = None
+    """a directory for single charts, to embed elsewhere"""
+    format: str = "html"
+    """formats of single charts, parted by commas: html, json, png, svg"""
+    title: str = TITLE
+    """the page's title"""
+
+
+def main(args: list[str], prog: str) -> None:
     """Parses the command line and runs."""
-    return call(build, args, prog, __doc__)
+    build(parse_one(Flags, args, Page(prog, __doc__ or "", f"{prog} results")))
 
 
-def build(
-    results: tyro.conf.Positional[Path],
-    out: Path | None = None,
-    charts: Path | None = None,
-    format: str = "html",
-    title: str = TITLE,
-) -> None:
-    """Verdicts, figures and provenance of every table under RESULTS, on one page that opens without a network.
-
-    Args:
-        results: The directory that scripts/analyze.py wrote.
-        out: The page; default RESULTS/report.html.
-        charts: A directory for single charts to embed elsewhere.
-        format: Formats of single charts, parted by commas: html, json, png, svg.
-        title: The page's title.
-    """
-    formats = _formats(format)
-    found = collect(results)
-    target = out or results / "report.html"
-    write_report(found, target, results, title)
-    if charts is not None:
-        write_charts(found, charts, formats)
+def build(flags: Flags) -> None:
+    """Writes the page, claims.csv and single charts; prints where the page is."""
+    formats = _formats(flags.format)
+    found = collect(flags.results)
+    target = flags.out or flags.results / "report.html"
+    write_report(found, target, flags.results, flags.title)
+    if flags.charts is not None:
+        write_charts(found, flags.charts, formats)
     for problem in found.problems:
-        print(f"left out: {problem}", file=sys.stderr)
+        say(f"left out: {problem}")
     print(target)
 
 

@@ -1,60 +1,73 @@
-"""Trains the models that the paper trained itself: DIR/NAME.keras with its card and log beside it.
+"""The models that the paper trained itself, one or a plan of several.
 
-One run from flags, or several from a plan (`--plan plan.toml`). The same command goes on where a killed one stopped,
-and leaves finished runs as they are. The path of each model is printed when it is there.
+Writes OUT/NAME.keras with its card and log beside it, and prints the path. The same command goes on where a killed one
+stopped, and leaves finished runs as they are. A plan (--plan FILE.toml) lists several runs.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Literal
-
-import tyro
+from typing import Literal
 
 from tf_vitcnn.analyses import read_table
-from tf_vitcnn.commands.edge import parse
+from tf_vitcnn.commands.edge import say
+from tf_vitcnn.commands.flags import Page, parse_one
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.tables.files import discard_parts, replacing
 from tf_vitcnn.training import fit, log, plan
 from tf_vitcnn.training.recipe import Recipe
 
+EXAMPLE = "--model vit_custom --data folder:photos/train --val folder:photos/val --out models --name mine"
+
 
 @dataclass(frozen=True)
-class Flags(Recipe):
-    """A recipe's flags, and those that change no result."""
+class Where:
+    """Where it runs, which changes no result."""
 
-    out: Path | None = None
-    """directory of the model, its card and its log"""
-    name: str | None = None
-    """name of these files; default: the model's"""
-    plan: Path | None = None
-    """a TOML file with several runs, instead of --model and --data"""
-    only: tuple[str, ...] = ()
-    """of a plan, only the runs with these names"""
     strategy: str = "cpu"
     """cpu, gpu, mirrored, tpu or tpu:NAME"""
     data_dir: str | None = None
     """where tensorflow_datasets keeps its prepared sets"""
     memory_gb: float = 4.0
     """decoded images are kept in memory up to this size"""
+    jit: Literal["auto", "on", "off"] = "auto"
+    """XLA compilation of the step"""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What is written."""
+
+    out: Path | None = None
+    """directory of the model, its card and its log"""
+    name: str | None = None
+    """name of these files; the model's unless told otherwise"""
+    plan: Path | None = None
+    """a TOML file with several runs, instead of --model and --data"""
+    only: tuple[str, ...] = ()
+    """of a plan, only the runs with these names"""
     save_seconds: float = 60.0
     """pause between saved states of an unfinished run"""
     tensorboard: bool = False
     """write event files for TensorBoard too"""
-    jit: Annotated[Literal["auto", "on", "off"], tyro.conf.arg(help="XLA compilation of the step")] = "auto"
+
+
+@dataclass(frozen=True)
+class Flags(Written, Where, Recipe):
+    """A recipe's flags, and those that change no result."""
 
     def __post_init__(self) -> None:
         """A plan's runs have their own recipes."""
         if self.out is None:
             raise BadInput("--out must be given: the directory of the model, its card and its log")
         if self.plan is None:
-            super().__post_init__()
+            Recipe.__post_init__(self)
 
 
 def main(args: list[str], prog: str) -> None:
     """Trains what is not there yet and prints where it is."""
-    flags = parse(Flags, args, prog, __doc__)
+    flags = parse_one(Flags, args, Page(prog, __doc__ or "", f"{prog} {EXAMPLE}"))
     machine = fit.Machine(
         strategy=flags.strategy,
         data_dir=flags.data_dir,
@@ -69,7 +82,9 @@ def main(args: list[str], prog: str) -> None:
             print(finished(path))
         return
     recipe = Recipe(**{field.name: getattr(flags, field.name) for field in fields(Recipe)})
-    print(finished(fit.train(recipe, flags.out, flags.name, machine)))
+    path = finished(fit.train(recipe, flags.out, flags.name, machine))
+    say(f"next: tf-vitcnn analyze cka --model {path} --data {flags.val or flags.data}")
+    print(path)
 
 
 def finished(path: Path) -> Path:

@@ -1,38 +1,44 @@
-"""Proves a loaded checkpoint right: its original graph against our model, or the counts of an npz.
+"""A checkpoint's original graph against our model, or its counts.
 
-tf-vitcnn verify vit_b16@https://tfhub.dev/sayakpaul/vit_b16_classification/1
-
-Exits 0 when they agree, 1 when they do not, 2 for bad input (a wrong architecture is bad input).
+Of a SavedModel the largest difference between what the original and our model answer; of files without a graph, arrays
+and parameters there and here. Exits 0 when they agree, 1 when they do not, 2 for bad input (a wrong architecture is bad
+input).
 """
 
-from typing import Annotated
+import dataclasses
 
-import tyro
-
-from tf_vitcnn.commands.edge import call
+from tf_vitcnn.commands.flags import PLACE, Page, parse_one
 from tf_vitcnn.devices.start import start_tensorflow
+
+EXAMPLE = "vit_b16@https://tfhub.dev/sayakpaul/vit_b16_classification/1"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    """What is looked at."""
+
+    spec: str = dataclasses.field(metadata=PLACE)
+    """vit_b32@FILE.npz, vit_b16@DIR, bit_r50x1@https://tfhub.dev/google/bit/m-r50x1/1, ..."""
+    images: int = 4
+    """random images that both see"""
+    seed: int = 0
+    """of the images"""
 
 
 def main(args: list[str], prog: str) -> int | None:
     """Parses the command line and runs."""
-    return call(check, args, prog, __doc__)
+    return check(parse_one(Flags, args, Page(prog, __doc__ or "", f"{prog} {EXAMPLE}")))
 
 
-def check(spec: Annotated[str, tyro.conf.Positional], images: int = 4, seed: int = 0) -> int:
-    """Largest difference between a checkpoint's original and our model.
-
-    Args:
-        spec: what to verify: vit_b32@FILE.npz, vit_b16@DIR, bit_r50x1@https://tfhub.dev/google/bit/m-r50x1/1, ...
-        images: how many random images both see.
-        seed: of the images.
-    """
+def check(flags: Flags) -> int:
+    """Prints the comparison; the exit status."""
     from tf_vitcnn.checkpoints.load import resolved
     from tf_vitcnn.checkpoints.verify import verify
 
-    resolved(spec)  # what cannot be found is refused before TensorFlow loads
+    resolved(flags.spec)  # what cannot be found is refused before TensorFlow loads
     start_tensorflow()
-    report = verify(spec, images, seed)
-    print("\n".join(report.lines))
-    if report.agrees is not None:
-        print("agrees" if report.agrees else "DISAGREES")
-    return 1 if report.agrees is False else 0
+    found = verify(flags.spec, flags.images, flags.seed)
+    print("\n".join(found.lines))
+    if found.agrees is not None:
+        print("agrees" if found.agrees else "DISAGREES")
+    return 1 if found.agrees is False else 0

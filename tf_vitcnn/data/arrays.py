@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tf_vitcnn.data.base import Source, digest
 from tf_vitcnn.data.npz import NpzFile
-from tf_vitcnn.errors import BadInput, unknown
+from tf_vitcnn.errors import BadInput
 
 MAX_CLASSES = 1_000_000  # a label beyond that is a mistake, and would size a one-hot matrix
 NOISE_IMAGES = 1_000_000
@@ -74,8 +74,6 @@ def open_digits(spec: str, split: str) -> Arrays:
     """Handwritten digits of scikit-learn, 8 x 8, gray; four fifths of each class are the training split."""
     from sklearn.datasets import load_digits
 
-    if split not in ("train", "test"):
-        raise unknown("split of digits", split, ["train", "test"])
     digits = load_digits()
     chosen = _stratified(digits.target, share=0.8)
     chosen = chosen if split == "train" else np.setdiff1d(np.arange(len(digits.target)), chosen)

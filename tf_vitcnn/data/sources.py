@@ -14,11 +14,11 @@ import tensorflow as tf
 
 from tf_vitcnn.data.base import Source
 from tf_vitcnn.data.images import Preprocessing
+from tf_vitcnn.data.spec import refuse_misspelt
 from tf_vitcnn.errors import BadInput
 
 __all__ = ["Source", "batches", "check", "draw", "draw_good", "name_corrupt", "naming_corrupt", "open_source"]
 
-SPECS = "NAME:SPLIT (tensorflow_datasets), folder:DIR, npz:FILE, digits:train, digits:test or noise"
 # what reading and decoding raise for a file that is not what it should be
 CORRUPT = (
     tf.errors.InvalidArgumentError,
@@ -31,13 +31,12 @@ CORRUPT = (
 
 def open_source(spec: str, data_dir: str | None = None) -> Source:
     """The source that a spec names; `data_dir` is where tensorflow_datasets keeps its prepared sets."""
-    kind, colon, rest = spec.partition(":")
+    refuse_misspelt(spec, data_dir)
+    kind, _, rest = spec.partition(":")
     if kind == "noise":
         from tf_vitcnn.data.arrays import open_noise
 
         return open_noise(spec, rest)
-    if not colon or not rest:
-        raise BadInput(f"data {spec!r}: expected {SPECS}")
     if kind == "folder":
         from tf_vitcnn.data.folder import Folder
 

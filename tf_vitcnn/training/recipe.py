@@ -6,10 +6,8 @@ data sets: AdamW, warm-up, cosine, shifted (and, for photographs, flipped) image
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any, Literal
-
-import tyro
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
 from tf_vitcnn.errors import BadInput
 
@@ -18,8 +16,8 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """The flags of one training run."""
+class Trained:
+    """What is trained, on what."""
 
     model: str = ""
     """vit_custom, bit_custom, mixer_custom or an architecture's name such as vit_ti16; flags change its sizes"""
@@ -31,14 +29,19 @@ class Recipe:
     """passes over the training images; 0 saves the initial weights"""
     fraction: float = 1.0
     """share of the training images, the same of each class; with one seed smaller shares lie in larger ones"""
-    start: Annotated[str | None, tyro.conf.arg(name="from")] = None
-    """fine-tune this model (any spec that analyze.py takes) instead of starting from random weights"""
+    start: str | None = field(default=None, metadata={"word": "from"})
+    """fine-tune this model (any spec that analyze takes) instead of starting from random weights"""
     pool: Pool | None = None
     """class token or mean over tokens (ViT); default: what the architecture's name says"""
     no_skip: tuple[int, ...] = ()
     """blocks (ViT, Mixer) or units (BiT) that lose their skip connections, counted from 0"""
     seed: int = 0
     """fixes initial weights, which images are drawn, their order and their augmentation"""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The network's sizes, where its name leaves them open."""
 
     image_size: int | None = None
     """side of the network's input in pixels; default: the images' own size if they are square and at most 224 (and
@@ -57,6 +60,11 @@ class Recipe:
     """width of the token MLP (Mixer); default: half the width"""
     units: tuple[int, ...] | None = None
     """residual units of each stage (BiT), instead of --depth"""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How a step goes."""
 
     batch: int | None = None
     """images in a step; default 128, fewer where that would leave less than 16 steps to an epoch"""
@@ -80,6 +88,11 @@ class Recipe:
     """whether images are mirrored at random; default: photographs yes, digits no"""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """of the products; weights stay float32"""
+
+
+@dataclass(frozen=True)
+class Recipe(Steps, Sizes, Trained):
+    """The choices of one training run."""
 
     def __post_init__(self) -> None:
         """Refuses what no training can mean."""

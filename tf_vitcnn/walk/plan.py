@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tf_vitcnn import surgery
 from tf_vitcnn.analyses.base import PerImage, PerMinibatch, Run
 from tf_vitcnn.devices.memory import GB
-from tf_vitcnn.errors import BadInput
+from tf_vitcnn.errors import TooLarge
 from tf_vitcnn.stats.folded import TOGETHER
 from tf_vitcnn.subject import Subject
 from tf_vitcnn.surgery.segments import nbytes
@@ -68,9 +68,10 @@ def plan_grams(analyses: Sequence[PerMinibatch], runs: Sequence[Run], budget: fl
     if least > left:
         fits = _largest(n, lambda m: fixed(m) + sharing * m * least <= budget)
         advice = f"the largest minibatch that fits is {fits}: pass --batch {fits}, or more --memory"
-        raise BadInput(
+        raise TooLarge(
             f"minibatches of {n} images need {(fixed(n) + sharing * n * least) / GB:.1f} GB, and "
-            f"{budget / GB:.1f} GB are allowed; {advice if fits else 'no minibatch fits: pass more --memory'}"
+            f"{budget / GB:.1f} GB are allowed; {advice if fits else 'no minibatch fits: pass more --memory'}",
+            fits,
         )
     micro = int(min(n, max(1, min(64, TRANSIENT / step))))
     return WalkPlan(micro, held, fixed(n) + sharing * n * widest)

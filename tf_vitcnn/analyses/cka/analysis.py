@@ -57,15 +57,21 @@ class CKA(PerMinibatch):
     batch: ClassVar[int | None] = 1024
 
     repeats: int = 20
+    """times that the images are drawn anew; the table has the mean"""
     tokens: Literal["all", "cls", "spatial"] = "all"
+    """what of a layer is compared: every token, the class token, or those of the grid"""
     pairs: Literal["all", "matching"] = "all"
+    """every layer with every other, or equal names only (two checkpoints of one architecture)"""
     precision: Literal["float32", "bfloat16"] = "float32"
+    """of the Gram products' inputs; sums stay float32"""
     biased: bool = False
+    """also the literature's plain minibatch estimator, as cka_biased"""
     all_pairs: bool = False
+    """of two models also the pairs of layers within each"""
     images_that_count: int = 0
-    """How many images of largest influence to list for each pair of --of, as a table cka_images."""
+    """how many images of largest influence to list for each pair of --of, as a table cka_images"""
     of: tuple[str, ...] = ()
-    """Pairs of layers, LAYER_X:LAYER_Y, whose images that count are listed."""
+    """pairs of layers, LAYER_X:LAYER_Y, whose images that count are listed"""
 
     def __post_init__(self) -> None:
         """Refuses what cannot be computed."""

@@ -78,15 +78,20 @@ class Probe(PerImage):
     needs_labels: ClassVar[bool] = True
     source_fields: ClassVar[tuple[str, ...]] = ("test",)
 
-    test: str = ""  # data spec of the test images
-    shots: int | Literal["all"] = 10  # training images per class
-    readouts: tuple[str, ...] = ()  # cls, gap, gap_spatial, token000, mean_token; default: cls (where there is) and gap
-    tokens: Literal["none", "each"] = "none"  # a probe on every token as well, and mean_token
-    patching: Literal["none", "paper"] = "paper"  # space-to-depth before a feature map is pooled
-    keep_weights: bool = False  # the fitted probes beside the table, as .weights.npz
-    weights: str = (
-        ""  # probes that another run kept: evaluated on the test images (else on the data), nothing is fitted
-    )
+    test: str = ""
+    """data spec of the test images"""
+    shots: int | Literal["all"] = 10
+    """training images per class"""
+    readouts: tuple[str, ...] = ()
+    """of cls, gap, gap_spatial, token000, mean_token; cls (where there is one) and gap unless told otherwise"""
+    tokens: Literal["none", "each"] = "none"
+    """a probe on every token as well, and mean_token"""
+    patching: Literal["none", "paper"] = "paper"
+    """space-to-depth before a feature map is pooled"""
+    keep_weights: bool = False
+    """keep the fitted probes beside the table, as .weights.npz"""
+    weights: str = ""
+    """probes that another run kept: evaluated on the test images (else on the data), nothing is fitted"""
 
     def parameters(self) -> dict[str, Any]:
         """The fields, and what identifies the file of kept probes."""

@@ -43,7 +43,9 @@ class ReceptiveField(PerImage):
     """Share of the gradient of each layer's centre position, on cells of the input image."""
 
     channels: int | Literal["all"] = 64
+    """channels whose gradients are averaged, a seeded subset"""
     cell: int | None = None
+    """pixels of a cell's side; the largest divisor of the patch size up to 4 unless told otherwise"""
 
     name: ClassVar[str] = "receptive_field"
     figures: ClassVar[tuple[str, ...]] = ("6", "C.1", "C.2", "C.3", "C.4")

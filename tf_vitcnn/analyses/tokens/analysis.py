@@ -53,9 +53,9 @@ class Tokens(PerImage):
     drawings: ClassVar[tuple[Drawing, ...]] = DRAWINGS
 
     factor: float = 3.0
-    """A token is an outlier if its norm exceeds this multiple of its layer's median."""
+    """a token is an outlier if its norm exceeds this multiple of its layer's median"""
     cut: float | None = None
-    """A token is an outlier if its norm exceeds this, instead of a multiple of the median."""
+    """a token is an outlier if its norm exceeds this, instead of a multiple of the median"""
 
     def __post_init__(self) -> None:
         """Refuses what cuts nothing off."""
