@@ -179,3 +179,20 @@ def test_a_distilled_deit_is_what_numpy_makes_of_it():
     np.testing.assert_allclose(got["block01/attn/probs"], probs, atol=2e-6)
     np.testing.assert_allclose(got["head/logits"], dense(x[:, 0], "head.logits"), atol=1e-5)
     np.testing.assert_allclose(got["head/logits_dist"], dense(x[:, 1], "head.logits_dist"), atol=1e-5)
+
+
+@pytest.mark.parametrize(("width", "hidden"), [(16, 12), (16, 16), (24, 12), (12, 24)])
+def test_mixing_adds_its_biases_along_its_own_axes(width, hidden):
+    """16 tokens: Keras takes an addend of that length for a bias of the channels where there are 16 of them."""
+    model = models.build(MixerSpec(8, width, 1, hidden, 40), image_size=32, classes=0, seed=1)
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        weight.assign(rng.normal(size=weight.shape))
+    out = {name: np.asarray(value) for name, value in model(images()).items()}
+    (k1, b1), (k2, b2) = (
+        [np.asarray(w) for w in model.get_layer(f"block00.tokenmix.{n}").weights] for n in ("pre", "out")
+    )
+    pre = np.einsum("btd,ts->bds", out["block00/ln1/out"], k1) + b1.reshape(-1)
+    np.testing.assert_allclose(out["block00/tokenmix/pre"], pre, atol=1e-4)
+    mixed = np.einsum("bds,st->btd", out["block00/tokenmix/act"], k2) + b2.reshape(-1, 1)
+    np.testing.assert_allclose(out["block00/tokenmix/out"], mixed, atol=1e-4)

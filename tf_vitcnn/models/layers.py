@@ -88,6 +88,20 @@ class Project(keras.layers.EinsumDense):
 
 
 @_register
+class Mix(keras.layers.EinsumDense):
+    """`EinsumDense` over the tokens, its bias along the axis it was made for.
+
+    Keras takes any addend with one long axis for a bias of the channels where there are as many channels, or of the
+    first axis: with as many tokens as channels a bias [t, 1] would go along the channels.
+    """
+
+    def call(self, x: Any) -> Any:
+        """The product plus the bias."""
+        y = ops.einsum(self.equation, x, self.kernel)
+        return y + ops.broadcast_to(self.bias, y.shape[1:])
+
+
+@_register
 class Tokens(keras.layers.Layer):
     """The sequence [b, t, d] of a grid [b, h, w, d]: class, distillation, registers, then the grid, plus positions.
 

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.models.layers import Gelu, GroupNorm, Project, QuickGelu, RMSNorm, StdConv2D, normal
+from tf_vitcnn.models.layers import Gelu, GroupNorm, Mix, Project, QuickGelu, RMSNorm, StdConv2D, normal
 from tf_vitcnn.models.specs import GROUPS
 from tf_vitcnn.taps import layer_name
 
@@ -62,7 +62,7 @@ class Make:
         """A product with a matrix over the tokens; `equation` says where channels and tokens stand before and after."""
         kernel = equation[4:6]  # the letters summed over and produced
         others = x.shape[equation.index("d")]
-        layer = keras.layers.EinsumDense(
+        layer = Mix(
             equation,
             (units, others) if equation.endswith("td") else (others, units),
             bias_axes=kernel[1],
