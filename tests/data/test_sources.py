@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from tf_vitcnn.data import sources
 from tf_vitcnn.data.images import Preprocessing
-from tf_vitcnn.data.sources import batches, check, draw, draw_good, name_corrupt, naming_corrupt, open_source
+from tf_vitcnn.data.sources import Sound, batches, check, draw, name_corrupt, naming_corrupt, open_source
 from tf_vitcnn.errors import BadInput
 
 P = Preprocessing((8, 8))
@@ -184,11 +185,36 @@ def test_bad_ones_are_replaced_by_the_next_drawn(folder):
     source = open_source(f"folder:{folder}")
     order = draw(source, None, seed=0)
     clean = order[~np.isin(order, [2, 10])]
-    for images in (4, 10):
-        np.testing.assert_array_equal(draw_good(source, images, seed=0)[0], clean[:images])
-    np.testing.assert_array_equal(draw_good(source, None, seed=0)[0], clean)
-    with pytest.raises(BadInput, match="11 images wanted; it has 10"):
-        draw_good(source, 11, seed=0)
+    for images in (4, 10, 11, None):  # of 10 sound ones
+        np.testing.assert_array_equal(Sound(source).draw(images, seed=0), clean[:images])
+    other = draw(source, None, seed=0, repeat=1)
+    np.testing.assert_array_equal(Sound(source).draw(None, 0, repeat=1), other[~np.isin(other, [2, 10])])
+
+
+def test_each_image_is_looked_at_once(folder, monkeypatch):
+    bad = damage(folder, ["a/002.png", "c/010.png"])
+    seen = []
+    monkeypatch.setattr(sources, "check", lambda source, indices: seen.extend(indices) or check(source, indices))
+    sound = Sound(open_source(f"folder:{folder}"))
+    for repeat in range(5):
+        sound.draw(10, 0, repeat)
+    assert sorted(seen) == sorted(set(seen))
+    assert sound.skipped == bad
+
+
+def overlap(draws, others):
+    """The largest share that a draw of one has in common with a draw of the other."""
+    return max(len(np.intersect1d(a, b)) / len(a) for a in draws for b in others)
+
+
+def test_draws_of_all_seeds_and_repeats_are_independent():
+    source = open_source("noise:8")
+    seeds = [0, 1, 2, 2**32, 2**32 + 1]
+    draws = {seed: [draw(source, 1000, seed, repeat) for repeat in range(20)] for seed in seeds}
+    for seed in seeds:
+        assert not any(overlap(draws[seed], draws[other]) > 0.02 for other in seeds if other != seed)
+        assert overlap(draws[seed][:10], draws[seed][10:]) < 0.02
+    np.testing.assert_array_equal(draws[1][0], draw(source, None, 1)[:1000])
 
 
 def test_an_error_that_is_not_an_image_stays_itself(folder):

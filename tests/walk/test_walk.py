@@ -70,7 +70,7 @@ def test_errors_are_of_images_whatever_the_draw(vit):
     order = draw(source, None, 3)
     q, group = [], []
     for repeat in range(2):
-        indices = draw(source, 50, 3 + repeat)
+        indices = draw(source, 50, 3, repeat)
         images = vit.preprocess(np.stack([source.load(tf.constant(i))[0].numpy() for i in indices]))
         x, y = (value.numpy().reshape(50, -1) for value in vit.expose(names)(images).values())
         for part in (slice(0, 25), slice(25, 50)):

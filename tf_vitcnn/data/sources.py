@@ -17,7 +17,7 @@ from tf_vitcnn.data.images import Preprocessing
 from tf_vitcnn.data.spec import refuse_misspelt
 from tf_vitcnn.errors import BadInput
 
-__all__ = ["Source", "batches", "check", "draw", "draw_good", "name_corrupt", "naming_corrupt", "open_source"]
+__all__ = ["Sound", "Source", "batches", "check", "draw", "name_corrupt", "naming_corrupt", "open_source"]
 
 # what reading and decoding raise for a file that is not what it should be
 CORRUPT = (
@@ -54,14 +54,17 @@ def open_source(spec: str, data_dir: str | None = None) -> Source:
     return Prepared(spec, data_dir)
 
 
-def draw(source: Source, images: int | None, seed: int) -> np.ndarray:
-    """Indices of `images` images without replacement (None: all), in an order fixed by the seed, int64.
+def draw(source: Source, images: int | None, seed: int, repeat: int = 0) -> np.ndarray:
+    """Indices of `images` images without replacement (None: all), in an order fixed by seed and repeat, int64.
 
-    A smaller draw is the beginning of a larger one. Sorted sources are shuffled thereby.
+    A smaller draw is the beginning of a larger one. Sorted sources are shuffled thereby. Draws of other seeds or
+    repeats are independent.
     """
     if images is not None and not 0 < images <= source.size:
         raise BadInput(f"{source.spec}: {images} images wanted; it has {source.size}")
-    return np.random.default_rng(seed).permutation(source.size)[:images]
+    # a child of the seed, not the next seed: that one's draws are others
+    words = np.random.SeedSequence(seed, spawn_key=(repeat,) if repeat else ())
+    return np.random.default_rng(words).permutation(source.size)[:images]
 
 
 def batches(
@@ -98,23 +101,33 @@ def check(source: Source, indices: np.ndarray) -> tuple[np.ndarray, list[str]]:
     return good, [source.describe(int(i)) for i in bad]
 
 
-def draw_good(source: Source, images: int | None, seed: int) -> tuple[np.ndarray, list[str]]:
-    """A draw without its corrupt images, each replaced by the next of the permutation, and their descriptions.
+class Sound:
+    """Draws without corrupt images, in whose places the next ones of the permutation move up.
 
-    Decodes every image once. With `images` None, all that are good.
+    Each image is decoded at most once, however many draws it is in.
     """
-    order = draw(source, None, seed)
-    wanted = len(draw(source, images, seed))
-    good, bad = check(source, order[:wanted])
-    taken = wanted
-    while images is not None and len(good) < wanted and taken < len(order):
-        more = order[taken : taken + max(16, wanted - len(good))]
-        taken += len(more)
-        good_more, bad_more = check(source, more)
-        good, bad = np.concatenate([good, good_more]), bad + bad_more
-    if not len(good) or (images is not None and len(good) < wanted):
-        raise BadInput(f"{source.spec}: {wanted} images wanted; it has {len(good)} that can be decoded")
-    return good[:wanted], bad
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.skipped = source, list[str]()  # what was left out, as a user may call it
+        self._looked, self._good = (np.zeros(source.size, bool) for _ in range(2))
+
+    def draw(self, images: int | None, seed: int, repeat: int = 0) -> np.ndarray:
+        """As `draw`, of those that can be decoded; fewer where the source has no more of them."""
+        order = draw(self.source, None, seed, repeat)
+        wanted = taken = len(draw(self.source, images, seed))
+        self._look(order[:taken])
+        while (lacking := wanted - int(self._good[order[:taken]].sum())) and taken < len(order):
+            self._look(order[taken : taken + max(16, lacking)])
+            taken += max(16, lacking)
+        return order[:taken][self._good[order[:taken]]][:wanted]
+
+    def _look(self, indices: np.ndarray) -> None:
+        new = indices[~self._looked[indices]]
+        if not len(new):
+            return
+        good, bad = check(self.source, new)
+        self._looked[new], self._good[good] = True, True
+        self.skipped = sorted([*self.skipped, *bad])
 
 
 def name_corrupt(source: Source, indices: np.ndarray) -> str | None:

@@ -18,7 +18,7 @@ import tensorflow as tf
 from etils import epath
 
 from tf_vitcnn.analyses.base import PerImage, PerMinibatch, Picked, Run, Stage
-from tf_vitcnn.data.sources import batches, draw, draw_good, naming_corrupt
+from tf_vitcnn.data.sources import batches, draw, naming_corrupt
 from tf_vitcnn.devices.memory import GB
 from tf_vitcnn.engine.passes import shared
 from tf_vitcnn.engine.progress import ProgressBar
@@ -78,18 +78,9 @@ class Loops:
     def __init__(self, session: Session) -> None:
         self.session, self.replicas, self.request = session, session.replicas, session.request
 
-    def _draw(self, name: str, images: int | None, seed: int) -> np.ndarray:
-        if not self.request.skip_bad:
-            return draw(self.session.sources[name], images, seed)
-        good, bad = draw_good(self.session.sources[name], images, seed)
-        self.session.skipped = sorted({*self.session.skipped, *bad})
-        for line in bad:
-            self.session.note(f"skipped: {line}")
-        return good
-
     def _pick(self, stage: Stage, bound: Run) -> Picked:
         images = bound.images if stage.data == "data" else None
-        drawn = self._draw(stage.data, images, bound.seed)
+        drawn = self.session.draw(stage.data, images)
         if stage.pick is None:
             return Picked(drawn, np.zeros(len(drawn), np.int32))
         return stage.pick(self.session.sources[stage.data].labels(), drawn, bound.seed)
@@ -221,7 +212,7 @@ class Loops:
         if whole < bound.images:
             left = bound.images - whole
             self.session.note(f"{left} of {bound.images} images left out: no whole minibatch of {bound.batch}")
-        drawn = np.stack([self._draw("data", bound.images, bound.seed + r) for r in range(draws)])
+        drawn = np.stack([self.session.draw("data", bound.images, repeat) for repeat in range(draws)])
         # an image's group is its own in all draws: its place in the first one, as for analyses per image, or where it
         # would come after that
         group = np.argsort(draw(self.session.sources["data"], None, bound.seed)) % GROUPS

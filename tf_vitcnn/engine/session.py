@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from tf_vitcnn import taps
 from tf_vitcnn.analyses.base import Analysis, PerImage, PerMinibatch, Run
 from tf_vitcnn.checkpoints.load import load
+from tf_vitcnn.data.sources import Sound, Source, draw, open_source
 from tf_vitcnn.devices.precision import in_precision
 from tf_vitcnn.devices.replicas import Replicas
 from tf_vitcnn.devices.room import Room
@@ -36,7 +39,6 @@ class Session:
     names: tuple[str | None, str | None] = (None, None)
     tag: str | None = None
     notes: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)  # corrupt images that were left out
 
     def __enter__(self) -> Session:
         """Opens sources, loads subjects, checks the request."""
@@ -50,6 +52,7 @@ class Session:
         for analysis in self.request.analyses:
             for name in source_fields(analysis):
                 self.sources[name] = self._open(getattr(analysis, name))
+        self.sound = {name: Sound(source) for name, source in self.sources.items()} if self.request.skip_bad else {}
         self._check_labels()
         with strategy.scope():
             given = [self.model] if self.other is None else [self.model, self.other]
@@ -94,9 +97,6 @@ class Session:
             raise BadInput(f"{analysis.name} compares two models: name the other with --against")
 
     def _open(self, data: Any) -> Any:
-        from tf_vitcnn.data.base import Source
-        from tf_vitcnn.data.sources import open_source
-
         return data if isinstance(data, Source) else open_source(data, self.request.data_dir)
 
     def _check_labels(self) -> None:
@@ -109,6 +109,8 @@ class Session:
         images = asked if asked is not None else min(analysis.images or have, have)
         if images > have or images < 1:
             raise BadInput(f"{self.sources['data'].spec}: {images} images wanted; it has {have}")
+        if self.sound:
+            images = self._sound_images(images, as_asked=asked is not None)
         size = 0
         if isinstance(analysis, PerMinibatch):
             size = self.request.batch or analysis.batch or images
@@ -135,6 +137,28 @@ class Session:
         elif isinstance(analysis, PerImage):
             analysis.needs(bound)
         return bound
+
+    def _sound_images(self, wanted: int, as_asked: bool) -> int:
+        """How many images can be decoded, up to those wanted; fewer than were asked for are refused."""
+        found = len(self.draw("data", wanted))
+        if not found or (as_asked and found < wanted):
+            spec = self.sources["data"].spec
+            raise BadInput(f"{spec}: {wanted} images wanted; it has {found} that can be decoded")
+        return found
+
+    def draw(self, name: str, images: int | None, repeat: int = 0) -> np.ndarray:
+        """Indices of a draw of a source's images, of the sound ones where corrupt ones are to be left out."""
+        if not self.sound:
+            return draw(self.sources[name], images, self.request.seed, repeat)
+        drawn = self.sound[name].draw(images, self.request.seed, repeat)
+        for line in self.skipped:
+            self.note(f"skipped: {line}")
+        return drawn
+
+    @property
+    def skipped(self) -> list[str]:
+        """Corrupt images that were left out."""
+        return sorted(line for sound in self.sound.values() for line in sound.skipped)
 
     def _chosen(self, analysis: Analysis) -> tuple[tuple[str, ...], ...]:
         globs = self.request.taps
