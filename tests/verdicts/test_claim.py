@@ -160,7 +160,7 @@ def test_a_bug_in_a_claim_is_no_missing_data():
 
 
 def test_csv_has_the_fixed_columns():
-    text = to_csv(larger.verdicts([]))
+    text = to_csv(v.row() for v in larger.verdicts([]))
     assert text.splitlines()[0] == (
         "claim,place,verdict,value,threshold,baseline,subjects,tables,note,"
         "low,high,baseline_value,baseline_threshold,baseline_verdict,origin"
@@ -173,7 +173,7 @@ def test_csv_tells_both_bounds_of_an_interval():
     checks = {"inside": between(0.3, 0.25, 0.7), "over": above(2, 1 / 3)}
     needs = (Need("skip_ratio"),)
     made = [Claim(c, "Fig. 1", "s", needs=needs, measure=lambda r, check=check: check) for c, check in checks.items()]
-    rows = to_csv(judge([result("skip_ratio", synthetic.vit())], made)).splitlines()[1:]
+    rows = to_csv(v.row() for v in judge([result("skip_ratio", synthetic.vit())], made)).splitlines()[1:]
     assert rows[0].startswith("inside,Fig. 1,holds,0.3,0.25..0.7,,")
     assert rows[1].startswith("over,Fig. 1,holds,2,0.333333,,")
 

@@ -23,6 +23,7 @@ from tf_vitcnn.tables.read import read_sidecar
 from tf_vitcnn.verdicts import record
 from tf_vitcnn.verdicts.claim import Claim, judge
 from tf_vitcnn.verdicts.evidence import Result, parts
+from tf_vitcnn.verdicts.seeds import over_seeds
 from tf_vitcnn.verdicts.verdict import order, to_csv
 
 CLAIMS = "claims.csv"
@@ -80,7 +81,7 @@ def gather(root: epath.Path) -> tuple[list[Result], list[str]]:
 def write_report(report: Report, target: Path, root: Path, title: str = TITLE) -> None:
     """The page, and beside the tables its verdicts: both whole or not at all."""
     discard_parts(target, root / CLAIMS)
-    write_text(root / CLAIMS, to_csv(report.verdicts))
+    write_text(root / CLAIMS, to_csv(line.row() for line in over_seeds(report.verdicts)))
     write_text(target, page(report, title))
 
 

@@ -138,7 +138,8 @@ class Claim(Statement):
 
     def _blank(self, chosen: tuple) -> Verdict:
         tables = tuple(dict.fromkeys(r.path for r in flat(chosen)))
-        return Verdict(self, subjects=_names(chosen), tables=tables)
+        records = {s["name"]: s for r in flat(chosen) for s in r.sidecar["subjects"]}
+        return Verdict(self, subjects=tuple(records), tables=tables, records=tuple(records.values()))
 
     def _measured(self, chosen: tuple) -> Verdict:
         """The verdict on these tables alone."""

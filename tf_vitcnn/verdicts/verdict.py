@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pandas as pd
@@ -99,6 +99,7 @@ class Verdict:
     subjects: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
     note: str = ""  # why it is untested, or what it lacks
+    records: tuple[dict[str, Any], ...] = field(default=(), compare=False, repr=False)  # of the subjects
 
     @property
     def word(self) -> Word:
@@ -187,8 +188,8 @@ def order(place: str) -> tuple[int, str, int]:
     return (1, letter, int(number)) if letter else (0, "", int(number))
 
 
-def to_csv(verdicts: Iterable[Verdict]) -> str:
-    """The text of claims.csv."""
+def to_csv(rows: Iterable[Mapping[str, Any]]) -> str:
+    """The text of claims.csv, from the rows of verdicts and summaries."""
     # pandas formats no numbers that stand among texts
-    rows = [{k: f"{v:.6g}" if isinstance(v, float) else v for k, v in verdict.row().items()} for verdict in verdicts]
+    rows = [{k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows]
     return pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(index=False, lineterminator="\n")

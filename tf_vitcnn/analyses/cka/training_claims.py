@@ -46,7 +46,7 @@ CUT = {**VIT, "no_skip": _one_middle}
 )
 def no_skip_partitions(cut: Result, whole: Result) -> Outcome:
     """CKA across the block without its skips against half of that with them."""
-    block = cut.subject["no_skip"][0]
+    block = whole.once("middle", lambda: _layers_of(whole, cut.subject["no_skip"][0]))
     return below(_across(cut, block), _across(whole, block) / 2)
 
 
@@ -217,19 +217,18 @@ CLAIMS = (
 # Statistics
 
 
-def _across(result: Result, block: int) -> float:
+def _layers_of(whole: Result, block: int) -> frozenset[str]:
+    """All layers of a block; the network without its skips has the same."""
+    names, units = whole.structure.taps, whole.structure.blocks[block]
+    return frozenset(names[names.index(units[0].first) : names.index(units[-1].end) + 1])
+
+
+def _across(result: Result, block: frozenset[str]) -> float:
     """Mean CKA between the layers before a block and those after it; the block's own layers are left out."""
-    first, last = result.once(("ends of block", block), lambda: _ends_of(result, block))
-    return float(np.nanmean(matrix(result)[:first, last + 1 :]))
-
-
-def _ends_of(result: Result, block: int) -> tuple[int, int]:
-    """Places of a block's first and last layer."""
-    units = result.structure.blocks[block]
-    inside = [i for i, name in enumerate(layers(result)) if result.structure.unit_of(name) in units]
+    inside = [i for i, name in enumerate(layers(result)) if name in block]
     if not inside or inside[0] == 0 or inside[-1] == len(layers(result)) - 1:
-        raise MissingLayer(f"{result.path} has no layers before, in and after block {block}")
-    return inside[0], inside[-1]
+        raise MissingLayer(f"{result.path} has no layers before, in and after the block without skips")
+    return float(np.nanmean(matrix(result)[: inside[0], inside[-1] + 1 :]))
 
 
 def _fraction(result: Result) -> float:

@@ -1,0 +1,84 @@
+"""Several trainings of one recipe: a claim's verdicts over seeds in one line.
+
+Trainings of one recipe are recognised by their cards: the same architecture, data and recipe, another seed and other
+weights. A verdict stands for itself, with its error over images; the summary says how many hold, and the mean and the
+spread (standard deviation) of the margin over trainings, which no number of images can show.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tf_vitcnn.verdicts.cause import recipe
+from tf_vitcnn.verdicts.structure import family
+from tf_vitcnn.verdicts.verdict import Statement, Verdict, Word
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A claim over several trainings of the same recipes."""
+
+    claim: Statement
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def margins(self) -> list[float]:
+        """The margin of each training's deciding number."""
+        return [v.deciding.margin for v in self.verdicts if v.deciding]
+
+    @property
+    def word(self) -> Word:
+        """What all trainings agree on; undecided where they do not."""
+        words = {v.word for v in self.verdicts}
+        return words.pop() if len(words) == 1 else "undecided"
+
+    @property
+    def text(self) -> str:
+        """`2 of 3 hold; margin 0.012, spread 0.004 over trainings`."""
+        held = sum(v.word == "holds" for v in self.verdicts)
+        spread = f"{statistics.mean(self.margins):.3g}, spread {statistics.stdev(self.margins):.2g}"
+        return f"{held} of {len(self.verdicts)} hold; margin {spread} over trainings"
+
+    def row(self) -> dict[str, Any]:
+        """Its line of claims.csv, after those of its verdicts."""
+        return {
+            "claim": self.claim.id,
+            "place": self.claim.place,
+            "verdict": self.word,
+            "value": statistics.mean(v.deciding.value for v in self.verdicts if v.deciding),
+            "subjects": " ".join(dict.fromkeys(name for v in self.verdicts for name in v.subjects)),
+            "tables": " ".join(dict.fromkeys(path for v in self.verdicts for path in v.tables)),
+            "note": self.text,
+        }
+
+
+def over_seeds(verdicts: Sequence[Verdict]) -> list[Verdict | Summary]:
+    """The verdicts, and behind the last of those on several trainings of the same recipes their summary."""
+    groups: dict[Hashable, list[int]] = {}
+    for i, verdict in enumerate(verdicts):
+        key = tuple(training(record) or str(record.get("weights_sha256")) for record in verdict.records)
+        if verdict.checks:
+            groups.setdefault((verdict.claim.id, key), []).append(i)
+    behind = {
+        places[-1]: Summary(verdicts[places[0]].claim, tuple(verdicts[i] for i in places))
+        for places in groups.values()
+        if len({_weights(verdicts[i].records) for i in places}) > 1
+    }
+    return [line for i, verdict in enumerate(verdicts) for line in (verdict, behind.get(i)) if line is not None]
+
+
+def training(record: dict[str, Any]) -> str | None:
+    """What a subject shares with other trainings of its recipe; None without a card that records one."""
+    if not isinstance(record.get("recipe"), dict):
+        return None
+    same = ("architecture", "data_fingerprint", "fraction", "training_images", "pool", "no_skip")
+    tuned = bool(record.get("finetuned_from"))  # each seed may have its own pre-training
+    return json.dumps([family(record), recipe(record), tuned, *(record.get(name) for name in same)], sort_keys=True)
+
+
+def _weights(records: Iterable[dict[str, Any]]) -> tuple[str, ...]:
+    return tuple(str(record.get("weights_sha256")) for record in records)
