@@ -198,6 +198,23 @@ def test_less_data_and_fine_tuning_have_baselines_two_random_networks():
     assert (verdict.word, verdict.baseline.word, verdict.origin) == ("holds", "fails", "learned")
 
 
+def test_accuracies_of_cards_bring_their_own_error():
+    cut = synthetic.subject("cut", cut=(3,), final_accuracy=0.77)
+    tables = [square(cut, synthetic.partitioned), vit()]
+    (verdict,) = judge(tables, [training_claims.no_skip_costs_accuracy])
+    assert verdict.word == "undecided" and "how many images" in verdict.note
+    for count, word in ((50_000, "holds"), (500, "undecided")):
+        for table in tables:
+            table.subject["validation_images"] = count
+        (verdict,) = judge(tables, [training_claims.no_skip_costs_accuracy])
+        se = 100 * np.sqrt(0.8 * 0.2 / count + 0.77 * 0.23 / count)
+        assert (verdict.word, verdict.note) == (word, "")
+        assert (verdict.low, verdict.high) == pytest.approx((2 - 1.96 * se, 2 + 1.96 * se), rel=1e-3)
+    bare = [dataclasses.replace(table, groups=None) for table in tables]
+    (again,) = judge(bare, [training_claims.no_skip_costs_accuracy])
+    assert again.low == pytest.approx(verdict.low, rel=1e-4)  # the numbers are in no table
+
+
 # --- fine-tuning ---
 
 

@@ -39,7 +39,7 @@ from tf_vitcnn.verdicts.evidence import (
     same_architectures,
 )
 from tf_vitcnn.verdicts.interval import Sample, images_of, spread
-from tf_vitcnn.verdicts.verdict import UNKNOWN, UNSTEADY, Check, Statement, Verdict
+from tf_vitcnn.verdicts.verdict import UNCOUNTED, UNKNOWN, UNSTEADY, Check, Statement, Verdict
 
 Z = 1.959963984540054
 
@@ -92,7 +92,7 @@ class Claim(Statement):
         found = list(self._combinations(results, random=False))
         if not found:
             return [Verdict(self, note=self._missing(results))]
-        baselines = list(self._combinations(results, random=True))
+        baselines = sorted(self._combinations(results, random=True), key=_tagged)  # the plain ones first
         judged, refused, answered = [], [], set()
         for chosen in found:
             if why := self._unfit(chosen):
@@ -127,12 +127,13 @@ class Claim(Statement):
         if not verdict.checks:
             return verdict
         refused = ""
-        for random in baselines:
-            if same_architectures(chosen, random):
-                both = (*self.needs, *self.needs)
-                refused = disagreement(both, (*chosen, *random), self.varies) or self._unfit(random)
-                if not refused:
-                    return replace(verdict, baseline=self._measured(random))
+        for random in (each for each in baselines if same_architectures(chosen, each)):
+            both = (*self.needs, *self.needs)
+            refused = disagreement(both, (*chosen, *random), self.varies) or self._unfit(random)
+            baseline = None if refused else self._measured(random)
+            if baseline and baseline.checks:
+                return replace(verdict, baseline=baseline)
+            refused = refused or (baseline.note if baseline else "")
         note = f"no baseline, {refused}" if refused else ""
         return replace(verdict, note="; ".join(filter(None, (verdict.note, note))))
 
@@ -156,7 +157,8 @@ class Claim(Statement):
         checks = self._with_intervals(chosen, checks)
         note = ""
         if any(math.isnan(c.low) for c in checks):
-            note = UNKNOWN if any(r.groups is None for r in flat(chosen)) else UNSTEADY
+            without = any(r.groups is None for r in flat(chosen))
+            note = UNCOUNTED if any(math.isnan(c.own_se) for c in checks) else UNKNOWN if without else UNSTEADY
         return replace(blank, checks=tuple(checks), note=note)
 
     def _with_intervals(self, chosen: tuple, checks: list[Check]) -> list[Check]:

@@ -30,6 +30,7 @@ Word = Literal["holds", "fails", "undecided", "untested"]
 FIGURE = re.compile(r"\b(?:[A-H]\.)?\d+\b")
 UNKNOWN = "no error known: a table without groups of images, made before there were errors over images"
 
+UNCOUNTED = "no error known: the records do not say how many images the accuracies are of"
 UNSTEADY = "no error known: without one of the groups of images the number cannot be measured"
 
 
@@ -42,7 +43,7 @@ class Check:
     threshold: float
     upper: float = math.nan  # the upper end of `in`
     what: str = ""
-    own_se: float = 0.0  # a standard error of the margin that no table's groups know of (accuracies of a card)
+    own_se: float = 0.0  # an error of the margin that no table's groups know of (a card's accuracies); NaN: unknown
     low: float = math.nan  # the margin's interval; NaN: not known
     high: float = math.nan
 
@@ -111,9 +112,9 @@ class Verdict:
 
     @property
     def deciding(self) -> Check | None:
-        """The number that stands for the verdict: the first with its word, one on the wrong side before others."""
+        """The number that stands for the verdict: of those with its word the one with the smallest margin."""
         found = [check for check in self.checks if check.word == self.word]
-        return min(found, key=lambda check: check.margin > 0, default=None)
+        return min(found, key=lambda check: check.margin, default=None)
 
     @property
     def value(self) -> float | None:
@@ -134,6 +135,11 @@ class Verdict:
     def high(self) -> float | None:
         """The upper end."""
         return self.deciding.high if self.deciding and not math.isnan(self.deciding.high) else None
+
+    @property
+    def which(self) -> str:
+        """What the deciding number is of, where there are several."""
+        return self.deciding.what if self.deciding and len(self.checks) > 1 else ""
 
     @property
     def baseline_check(self) -> Check | None:
@@ -169,7 +175,7 @@ class Verdict:
             "baseline": other.value if other else None,
             "subjects": " ".join(self.subjects),
             "tables": " ".join(self.tables),
-            "note": self.note,
+            "note": "; ".join(filter(None, (self.which, self.note))),
             "low": self.low,
             "high": self.high,
             "baseline_value": other.value if other else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,8 +66,8 @@ def no_skip_costs_accuracy(cut: Result, whole: Result) -> Outcome:
     if a is None or b is None:
         return Untested("a model's record has no final accuracy")
     counts = [s.get("validation_images") for s in (whole.subject, cut.subject)]
-    variance = sum(p * (1 - p) / n for p, n in zip((a, b), counts, strict=True) if n) if all(counts) else 0.0
-    return between(100 * (a - b), 1, 10, what="points", own_se=100 * variance**0.5)
+    variance = sum(p * (1 - p) / (n or math.nan) for p, n in zip((a, b), counts, strict=True))
+    return between(100 * (a - b), 1, 10, what="points", own_se=100 * math.sqrt(variance))
 
 
 # Fig. 12: less data
