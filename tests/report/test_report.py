@@ -191,3 +191,34 @@ def test_bad_input_is_one_line(results, arguments, said):
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
+
+
+def test_a_single_table_is_its_figure_its_caption_its_findings_and_nothing_else(intact, tmp_path):
+    (tmp_path / "cka").mkdir()
+    for file in (intact / "cka").glob("vit_b32--bit_r50x1.*"):
+        shutil.copy(file, tmp_path / "cka")
+    text = page(collect(tmp_path))
+    assert text.count('<section class="figure"') == 1
+    assert "Similarity across two models</h1>" in text
+    assert 'id="fails-vit-top-differs"' in text or "vit-top-differs</code>" in text
+    for other in ("Untested", "Verdicts</h2>", "Contents", "Networks</h2>", "low-layers-local-and-global"):
+        assert other not in text
+
+
+def test_every_network_with_random_weights_stands_under_its_twin(intact, tmp_path):
+    shutil.copytree(intact, tmp_path / "results")
+    synthetic.random_results(tmp_path / "results")
+    figure = next(f for f in collect(tmp_path / "results").figures if f.slug == "fig01-cka")
+    trained, random = figure.rows
+    assert [panel.title for panel in trained] == ["vit_b32", "bit_r50x1"]
+    assert [panel.title for panel in random] == ["random_vit_b32", "random_bit_r50x1"]
+    assert [figure.column_of(panel) for panel in random] == [1, 2]
+
+
+def test_a_second_run_on_the_same_networks_stands_in_the_appendix(intact, tmp_path):
+    root = Path(shutil.copytree(intact, tmp_path / "results"))
+    record = json.loads((root / "cka/vit_b32.json").read_text()) | {"tag": "batch64"}
+    (root / "cka/vit_b32.batch64.json").write_text(json.dumps(record))
+    shutil.copy(root / "cka/vit_b32.csv", root / "cka/vit_b32.batch64.csv")
+    text = page(collect(root))
+    assert text.index("Appendix: variants") < text.index("Similarity of all layers within a model, batch64</h3>")

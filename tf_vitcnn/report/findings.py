@@ -15,16 +15,23 @@ from tf_vitcnn.verdicts.verdict import Check, Statement, Verdict
 
 WIDTH, MARGIN = 240.0, 8.0
 
+RANDOM = "the same architectures with random weights"
 # Where a verdict stands on the page, and what the group's heading says.
 GROUPS = {
     "learned": ("Learned here", "Holds, and does not hold for the same architectures with random weights."),
     "free": ("Given by the architecture", "Holds, and holds for the same architectures with random weights too."),
     "holds": ("Holds; learned or given is not known", "There is no comparison with random weights that decides."),
     "fails": ("Does not hold", "The number lies on the other side of its threshold."),
-    "undecided": ("Undecided", "The interval of the number reaches over its threshold, or no error is known."),
+    "undecided": ("Undecided", "The interval of the number reaches over its threshold."),
+    "maybe-learned": ("Undecided, no error known: its number says learned", f"On the claim's side, unlike {RANDOM}."),
+    "maybe-free": ("Undecided, no error known: its number says given", f"On the claim's side, as with {RANDOM}."),
+    "maybe-holds": ("Undecided, no error known: its number is on the claim's side", f"No comparison with {RANDOM}."),
+    "maybe-fails": ("Undecided, no error known: its number is on the other side", "Of its threshold, that is."),
 }
 MARKS = {"learned": "✓", "free": "✓", "holds": "✓", "fails": "✗", "undecided": "~", "untested": "–"}
+MARKS |= {group: "~" for group in GROUPS if group.startswith("maybe")}
 SPOKEN = {
+    **{group: "undecided, no error known" for group in GROUPS if group.startswith("maybe")},
     **{"learned": "holds, learned", "free": "holds, given by the architecture", "holds": "holds"},
     **{"fails": "does not hold", "undecided": "undecided", "untested": "untested"},
 }
@@ -113,8 +120,20 @@ def findings(report: Report) -> dict[str, list[Finding]]:
 
 def row_of(verdict: Verdict) -> Row:
     """The group, the deciding number and its counterpart with random weights."""
-    group = (verdict.origin or "holds") if verdict.word == "holds" else verdict.word
-    return Row(verdict, group, verdict.deciding, verdict.baseline_check)
+    return Row(verdict, _group(verdict), verdict.deciding, verdict.baseline_check)
+
+
+def _group(verdict: Verdict) -> str:
+    """Its word, and where what holds comes from; without any error, what the numbers alone would say."""
+    if verdict.word == "holds":
+        return verdict.origin or "holds"
+    if verdict.word != "undecided" or not all(math.isnan(check.low) for check in verdict.checks):
+        return verdict.word
+    if any(check.margin <= 0 for check in verdict.checks):
+        return "maybe-fails"
+    if verdict.baseline is None or not verdict.baseline.checks:
+        return "maybe-holds"
+    return "maybe-free" if all(check.margin > 0 for check in verdict.baseline.checks) else "maybe-learned"
 
 
 def _finding(rows: Sequence[Row], report: Report) -> Finding:
