@@ -114,6 +114,31 @@ def test_the_page_opens_a_packed_matrix_as_rows():
         assert value == pytest.approx(row.cka, abs=6e-4)
 
 
+def test_errors_have_a_map_of_their_own_and_bands_and_bars():
+    """One standard error to both sides; nothing where a table has none."""
+    from tf_vitcnn.analyses.cka.charts import draw, errors
+
+    layers = synthetic.cka(synthetic.vit(), synthetic.vit(), synthetic.uniform)
+    spec = draw(layers).to_dict()
+    assert [part["encoding"]["color"]["field"] for part in spec["hconcat"]] == ["cka", "cka_se"]
+    assert spec["hconcat"][1]["width"]["step"] < spec["hconcat"][0]["width"]["step"]
+    without = layers.assign(cka_se=np.nan)
+    assert errors(without) == [] and "hconcat" not in draw(without).to_dict()
+
+    table = pd.DataFrame({"model": "m", "depth": [0, 1], "layer": ["a", "b"], "cka": [0.4, 0.6], "cka_se": [0.1, 0.2]})
+    band = marks.depth_lines(table, "cka", error="cka_se").to_dict()["layer"][0]
+    ends = {t["as"]: t["calculate"] for t in band["transform"] if t.get("as") in ("low", "high")}
+    assert band["mark"]["type"] == "area"
+    assert ends == {"low": 'datum["cka"] - datum["cka_se"]', "high": 'datum["cka"] + datum["cka_se"]'}
+
+
+def test_heads_have_bars_of_one_error():
+    table = run("attention_distance", toys.shared("vit"), "digits:test", images=40)
+    for kind, of in (("attention_distance", table), ("attention_distance", table.assign(distance_px_se=np.nan))):
+        spec = json.dumps(analyses.find(kind).chart(of).to_dict())
+        assert ('"rule"' in spec) == of.distance_px_se.notna().all()
+
+
 def test_block_and_stage_boundaries_are_on_the_axes():
     spec = marks.heatmap(synthetic.cka(synthetic.vit(), synthetic.bit(), synthetic.crossed), "cka").to_dict()
     axis = spec["encoding"]["x"]["axis"]

@@ -35,7 +35,7 @@ def depth_lines(
     width: int = 320,
     height: int = 240,
 ) -> Any:
-    """Lines over depth, one per model, with a band from `low` to `high` (or of two standard errors, `error`).
+    """Lines over depth, one per model, with a band from `low` to `high` (or of one standard error, `error`).
 
     `relative` puts models of different depth on one axis: depth as share of the model's deepest layer. `domain` is the
     range of the vertical axis, `rule` a level to compare with. The chart's parameter `hidden` lists models not drawn.
@@ -46,7 +46,7 @@ def depth_lines(
     base = base.transform_filter(f"indexof(hidden, datum[{json.dumps(color)}]) < 0")
     if error in used and low not in used:
         low, high = "low", "high"
-        spread = f"datum[{json.dumps(value)}] {{}} 2 * datum[{json.dumps(error)}]"
+        spread = f"datum[{json.dumps(value)}] {{}} datum[{json.dumps(error)}]"
         base = base.transform_calculate(low=spread.format("-"), high=spread.format("+"))
         used += [low, high]
     range_: Any = list(domain) if domain else alt.Undefined
@@ -78,6 +78,16 @@ def depth_lines(
 
 
 _LEGEND = alt.Legend(symbolOpacity=1, symbolType="stroke", symbolStrokeWidth=3)
+
+
+def error_bars(base: Any, value: str, table: pd.DataFrame) -> list[Any]:
+    """A layer of bars of one standard error to both sides of a value; none for a table without errors."""
+    error = f"{value}_se"
+    if error not in table or not table[error].notna().any():
+        return []
+    spread = f"datum[{json.dumps(value)}] {{}} datum[{json.dumps(error)}]"
+    ends = base.transform_calculate(low=spread.format("-"), high=spread.format("+"))
+    return [ends.mark_rule(opacity=0.6, clip=True).encode(y=alt.Y("low:Q"), y2="high:Q")]
 
 
 def _over_depth(base: Any, depth: str, within: str | None, title: str) -> tuple[Any, alt.X]:

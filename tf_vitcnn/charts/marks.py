@@ -16,13 +16,13 @@ import pandas as pd
 from tf_vitcnn import taps
 from tf_vitcnn.charts import theme, words
 from tf_vitcnn.charts.drawing import Extent
-from tf_vitcnn.charts.lines import depth_lines
+from tf_vitcnn.charts.lines import depth_lines, error_bars
 from tf_vitcnn.charts.packed import CELL, opened, pack
 
-__all__ = ["DERIVED", "centred_on_one", "depth_lines", "heatmap", "pack", "small_maps"]
+__all__ = ["DERIVED", "centred_on_one", "depth_lines", "error_bars", "error_map", "heatmap", "pack", "small_maps"]
 
 Figure = Any  # Altair's chart classes share no useful base
-# positions and labels, never statistics; a band is its value and two standard errors
+# positions and labels, never statistics; a band or bar is its value and one standard error to both sides
 DERIVED = ("relative_depth", "panel", "rank", "row", "col", "end", "rule", "low", "high", "norm")
 MANY = 60  # more groups of layers than this get no boundaries on an axis
 _EMPTY = alt.ViewBackground(fill=theme.NO_VALUE)  # shows through where a cell has no value
@@ -74,6 +74,15 @@ def heatmap(
         )
         .properties(width=_step(size, len(xs)), height=_step(size, len(ys)), title=title, view=_EMPTY)
     )
+
+
+def error_map(table: pd.DataFrame, error: str, largest: Extent | None = None, **of_heatmap: Any) -> Figure | None:
+    """The matrix of a heatmap's standard errors, smaller; None for a table without them."""
+    if error not in table or not table[error].notna().any():
+        return None
+    scale = alt.Scale(scheme=theme.INTENSITY, domain=[0, largest[1]] if largest else alt.Undefined, domainMin=0)
+    more = {"size": 150, "value_title": "standard error", "scale": scale}
+    return heatmap(table, error, **{**of_heatmap, **more})
 
 
 def centred_on_one(extent: Extent) -> alt.Scale:

@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from tf_vitcnn.charts import Drawing, Panel, theme, words
+from tf_vitcnn.charts import Drawing, Panel, marks, theme, words
 from tf_vitcnn.charts.drawing import Extent
 
 _ENDS = ("#56B4E9", "#0072B2", "#E69F00", "#D55E00")  # two lowest, two highest layers
@@ -45,7 +45,8 @@ def _heads_of(table: pd.DataFrame, pixels: Extent | None, every: bool) -> Any:
     )
     hidden = alt.param(name="hidden", value=[])
     points = base.mark_point().encode(tooltip=words.tip(*said))
-    return alt.layer(base.mark_line(), points).add_params(hidden).properties(width=320, height=240)
+    bars = marks.error_bars(base, "distance_px", table)
+    return alt.layer(*bars, base.mark_line(), points).add_params(hidden).properties(width=320, height=240)
 
 
 DRAWINGS = (

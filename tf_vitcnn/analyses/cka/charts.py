@@ -7,13 +7,24 @@ from typing import Any
 import pandas as pd
 
 from tf_vitcnn.charts import Drawing, Panel, marks, side_by_side
+from tf_vitcnn.charts.drawing import Extent
 
 UNITS = "CKA"
 
 
 def draw(table: pd.DataFrame) -> Any:
-    """Lines for a table of equal layers of two checkpoints, else the heatmap."""
-    return side_by_side(lines(table)) if _matching(table) else heatmap(table)
+    """Lines for a table of equal layers of two checkpoints, else the heatmap, and its errors small beside it."""
+    if _matching(table):
+        return side_by_side(lines(table))
+    parts = side_by_side([Panel(heatmap(table)), *errors(table)])
+    return parts.resolve_scale(color="independent") if hasattr(parts, "hconcat") else parts
+
+
+def errors(table: pd.DataFrame, largest: Extent | None = None) -> list[Panel]:
+    """How far other images would move each cell."""
+    ends = {"x_title": table.model_x.iloc[0], "y_title": table.model_y.iloc[0]}
+    found = marks.error_map(table, "cka_se", largest, **ends)
+    return [Panel(found)] if found is not None else []
 
 
 def heatmap(table: pd.DataFrame) -> Any:
@@ -134,5 +145,13 @@ DRAWINGS = (
         "As Fig. 2. In the paper Mixers resemble ViTs more than ResNets.",
         heatmap,
         lambda s: _square(s) and len(s["subjects"]) == 2 and "mixer" in _families(s),
+    ),
+    Drawing(
+        (),
+        "How sure these similarities are",
+        "Standard error of each cell over images: how far the number would move with other images of the same kind.",
+        errors,
+        _square,
+        shared="cka_se",
     ),
 )

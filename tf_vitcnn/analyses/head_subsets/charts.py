@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from tf_vitcnn.charts import Drawing, theme, words
+from tf_vitcnn.charts import Drawing, marks, theme, words
 from tf_vitcnn.charts.drawing import Extent
 
 HEADER = alt.Header(labelExpr=words.BRIEF_LABEL)
@@ -15,23 +15,23 @@ HEADER = alt.Header(labelExpr=words.BRIEF_LABEL)
 
 def distance_against_cka(table: pd.DataFrame, cka: Extent | None = None) -> Any:
     """Mean distance against CKA, coloured by how many heads are in the run, one facet per layer."""
-    shown = table[["model", "layer", "heads", "size", "against", "depth_y", "layer_y", "distance_px", "cka"]]
+    used = ["model", "layer", "heads", "size", "against", "depth_y", "layer_y", "distance_px", "cka", "cka_se"]
+    shown = table[[c for c in used if c in table]]
     layers = list(shown.sort_values("depth_y").layer_y.unique())
     tip = words.tip(
         "'heads ' + datum.heads + ' x '",
         words.brief("layer_y"),
         "': ' + format(datum.distance_px, '.1f') + ' pixels, CKA '",
-        words.number("cka"),
+        words.number("cka", error="cka_se"),
     )
+    base = alt.Chart().encode(
+        x=alt.X("distance_px:Q", title="mean distance (pixels)", scale=alt.Scale(zero=False)),
+        y=alt.Y("cka:Q", title="CKA", scale=alt.Scale(domain=list(cka)) if cka else alt.Scale(zero=False)),
+        color=alt.Color("size:Q", title="heads in the run", scale=alt.Scale(scheme=theme.SIMILARITY)),
+    )
+    points = base.mark_circle(size=30, opacity=0.8).encode(tooltip=tip)
     return (
-        alt.Chart(shown)
-        .mark_circle(size=30, opacity=0.8)
-        .encode(
-            x=alt.X("distance_px:Q", title="mean distance (pixels)", scale=alt.Scale(zero=False)),
-            y=alt.Y("cka:Q", title="CKA", scale=alt.Scale(domain=list(cka)) if cka else alt.Scale(zero=False)),
-            color=alt.Color("size:Q", title="heads in the run", scale=alt.Scale(scheme=theme.SIMILARITY)),
-            tooltip=tip,
-        )
+        alt.layer(*marks.error_bars(base, "cka", shown), points, data=shown)
         .properties(width=120, height=110)
         .facet(facet=alt.Facet("layer_y:N", sort=layers, title=None, header=HEADER), columns=4, spacing=12)
         .resolve_axis(x="independent", y="independent")  # a last row that is not full has no axes of its own

@@ -12,13 +12,18 @@ from tf_vitcnn.charts.drawing import Extent, extent
 from tf_vitcnn.verdicts.structure import family
 
 RATIO, COSINE = "|z| / |f(z)|", "cosine of z and f(z)"
+AXES: dict[str, Any] = {"x": "depth", "y": "token", "x_layer": "layer", "y_layer": None, "y_title": "token"}
 SPOKEN = {"cls": "class token", "dist": "distillation token", "mean": "mean of spatial tokens or locations"}
 
 
 def draw(table: pd.DataFrame) -> Any:
     """Ratio by layer and token as a heatmap, above lines over depth; a ResNet has the lines alone."""
     over_depth = side_by_side(lines(table))
-    return alt.vconcat(side_by_side(maps(table)), over_depth) if (table.token != "mean").any() else over_depth
+    if (table.token == "mean").all():
+        return over_depth
+    by_token = side_by_side([*maps(table), *errors(table)])
+    by_token = by_token.resolve_scale(color="independent") if hasattr(by_token, "hconcat") else by_token
+    return alt.vconcat(by_token, over_depth)
 
 
 def lines(table: pd.DataFrame) -> list[Panel]:
@@ -45,24 +50,18 @@ def _lines(table: pd.DataFrame, value: str, domain: Extent) -> Any:
 def maps(table: pd.DataFrame, ratios: Extent | None = None) -> list[Panel]:
     """Fig. 7 left, E.1: ratio by layer and token, neutral where skip and branch are equally large."""
     tokens = table[table.token != "mean"]
+    scale = marks.centred_on_one(ratios or extent([tokens.ratio]))
     return [
-        Panel(
-            marks.heatmap(
-                part,
-                "ratio",
-                x="depth",
-                y="token",
-                x_layer="layer",
-                y_layer=None,
-                y_title="token",
-                value_title=RATIO,
-                error="ratio_se",
-                scale=marks.centred_on_one(ratios or extent([tokens.ratio])),
-            ),
-            str(model),
-        )
+        Panel(marks.heatmap(part, "ratio", value_title=RATIO, error="ratio_se", scale=scale, **AXES), str(model))
         for model, part in tokens.groupby("model", sort=False)
     ]
+
+
+def errors(table: pd.DataFrame, largest: Extent | None = None) -> list[Panel]:
+    """How far other images would move each ratio."""
+    of_models = table[table.token != "mean"].groupby("model", sort=False)
+    drawn = [(marks.error_map(part, "ratio_se", largest, **AXES), str(model)) for model, part in of_models]
+    return [Panel(chart, model) for chart, model in drawn if chart is not None]
 
 
 def _has_tokens(sidecar: dict[str, Any]) -> bool:
@@ -87,5 +86,13 @@ DRAWINGS = (
         "ratios are larger in the ViT than in the ResNet.",
         lines,
         together=True,
+    ),
+    Drawing(
+        (),
+        "How sure these ratios are",
+        "Standard error of each ratio over images: how far the number would move with other images of the same kind.",
+        errors,
+        _has_tokens,
+        shared="ratio_se",
     ),
 )
