@@ -6,7 +6,7 @@ import contextlib
 import io
 from typing import TYPE_CHECKING, Any
 
-from tf_vitcnn.checkpoints.keras_file import foreign
+from tf_vitcnn.checkpoints.foreign import foreign
 from tf_vitcnn.errors import BadInput, unknown
 
 if TYPE_CHECKING:

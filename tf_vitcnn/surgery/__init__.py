@@ -5,6 +5,7 @@ from tf_vitcnn.surgery.expose import About, about, expose, open_attention
 from tf_vitcnn.surgery.roles import Addition, Layout, additions, layout, stage
 from tf_vitcnn.surgery.segments import Segment, segments
 from tf_vitcnn.surgery.skips import without_skips
+from tf_vitcnn.surgery.structure import structure
 
 __all__ = [
     "About",
@@ -19,5 +20,6 @@ __all__ = [
     "open_attention",
     "segments",
     "stage",
+    "structure",
     "without_skips",
 ]

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 CUSTOM = ("vit_custom", "bit_custom", "mixer_custom")
 LARGEST = 224  # the input's side unless told otherwise, and unless the images are smaller
 SMALLEST_RESNET = 32  # the stem divides by four, three stages by four again
+# How the names of a family's architectures begin
+SPELLED = {"hybrid": ("hybrid", "r"), "resnet": ("bit",), "vit": ("vit", "deit", "r")}
 SIZES = {  # which flags give the sizes of which family
     "vit": ("patch", "width", "depth", "heads", "mlp"),
     "bit": ("width", "depth", "units"),
@@ -143,8 +145,8 @@ def _given(recipe: Recipe, start: str, classes: int) -> Origin:
         raise BadInput(f"--{given[0].replace('_', '-')}: the sizes are those of --from {start}")
     subject = tf_vitcnn.load(start, image_size=recipe.image_size, seed=recipe.seed)
     known = subject.provenance
-    family = known.get("family", "foreign")
-    if recipe.model and not recipe.model.startswith((family, "r" if family == "hybrid" else family)):
+    family = known.get("family", "other")
+    if recipe.model and not recipe.model.startswith(SPELLED.get(family, (family,))):
         raise BadInput(f"--model {recipe.model}: --from {start} is of the family {family!r}")
     model = with_head(subject.model, classes, recipe.seed)
     if recipe.no_skip:
