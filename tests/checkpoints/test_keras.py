@@ -11,9 +11,9 @@ from tf_vitcnn.models.specs import HybridStem, MixerSpec, ResNetSpec, ViTSpec
 TOYS = {
     "vit": (ViTSpec(8, 24, 3, 3, 40), [1], {"family": "vit", "pool": "cls", "patch_size": 8, "depth": 3}),
     "gap": (ViTSpec(8, 24, 1, 3, 40, pool="gap"), [], {"family": "vit", "pool": "gap", "depth": 1}),
-    "deit": (ViTSpec(8, 24, 1, 3, 40, gelu="exact"), [], {"family": "deit", "pool": "cls", "depth": 1}),
-    "hybrid": (ViTSpec(1, 24, 1, 3, 40, stem=HybridStem((1, 1))), [], {"family": "hybrid", "patch_size": 8}),
-    "bit": (ResNetSpec((1, 1)), [], {"family": "bit", "pool": "gap", "patch_size": None, "depth": 2}),
+    "deit": (ViTSpec(8, 24, 1, 3, 40, gelu="exact"), [], {"family": "vit", "pool": "cls", "depth": 1}),
+    "hybrid": (ViTSpec(1, 24, 1, 3, 40, stem=HybridStem((1, 1))), [], {"family": "vit", "patch_size": 8}),
+    "bit": (ResNetSpec((1, 1)), [], {"family": "resnet", "pool": "gap", "patch_size": None, "depth": 2}),
     "mixer": (MixerSpec(8, 24, 2, 12, 40), [0], {"family": "mixer", "patch_size": 8, "depth": 2}),
 }
 
@@ -63,7 +63,7 @@ def test_a_foreign_model_shows_its_operations(tmp_path):
     assert {"conv", "again", "sum", "pool"} <= set(subject.taps)
     assert subject.model.inputs[0].shape == (None, 40, 40, 3)
     assert subject.preprocessing.values == "0..255"
-    assert subject.provenance["family"] == "foreign"
+    assert subject.provenance["family"] == "resnet"
     assert subject.provenance["depth"] == 1
 
 

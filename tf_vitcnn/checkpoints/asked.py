@@ -32,7 +32,7 @@ class Asked:
             given["crop"] = _share(given["crop"])
         changed = replace(subject.preprocessing, **given) if given else subject.preprocessing
         record = dict(subject.provenance)
-        source = record.get("preprocessing_from") or dict.fromkeys(PARTS, "its release")
+        source = record.get("preprocessing_from") or dict.fromkeys(PARTS, "the catalog")
         record["preprocessing_from"] = {**source, **dict.fromkeys(given, "asked for")}
         record["preprocessing"] = changed.as_dict()
         if self.family is not None:

@@ -3,7 +3,7 @@
 vit_b32                      the catalog's default          vit_b32@imagenet21k    a variant of the catalog
 vit_b32@FILE.npz, @DIR       a file or SavedModel           vit@FILE               sizes read from the arrays
 vit_b32@https://..., @gs://..., @kaggle:...                 fetched once, then cached
-vit_b32@random               seeded weights                 FILE.keras             any saved functional model
+vit_b32@random               seeded weights                 FILE.keras             any saved Keras model
 keras:ResNet50[@random]      keras.applications
 timm:NAME, hf:OWNER/NAME     safetensors of the hub         timm@DIR, hf@DIR, FILE.safetensors   and of a folder
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tf_vitcnn.checkpoints import catalog, fetch, ours
+from tf_vitcnn.checkpoints.asked import PARTS, Asked
 from tf_vitcnn.checkpoints.assign import fill, mismatches
 from tf_vitcnn.checkpoints.found import Found
 from tf_vitcnn.checkpoints.open import open_checkpoint
@@ -23,6 +24,7 @@ from tf_vitcnn.errors import BadInput, unknown
 from tf_vitcnn.models.specs import SPECS, ConvSpec, MixerSpec, ResNetSpec, Spec, ViTSpec, family_of
 
 if TYPE_CHECKING:
+    from tf_vitcnn.data.images import Preprocessing
     from tf_vitcnn.subject import Subject
 
 FAMILIES = ("vit", "deit", "bit", "mixer")  # sizes come from the arrays
@@ -30,20 +32,76 @@ Size = tuple[int, int]
 
 
 def load(
-    spec: str, *, image_size: int | tuple[int, int] | None = None, seed: int = 0, name: str | None = None
+    spec: Any,
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    seed: int = 0,
+    name: str | None = None,
+    preprocessing: Preprocessing | dict[str, Any] | None = None,
+    values: str | None = None,
+    resize: str | None = None,
+    crop: str | float | None = None,
+    family: str | None = None,
 ) -> Subject:
-    """The network that a spec string names, with its weights, its preprocessing and where it came from.
+    """The network that a spec string names, or a Keras model, with its preprocessing and where it came from.
 
     Args:
         spec: `vit_b32`, `vit_b32@imagenet21k`, `vit_b32@FILE.npz`, `vit_b32@DIR`, `vit_b32@random`, `vit@FILE`,
-            `FILE.keras`, `keras:ResNet50`, ... (the top of this file has them all).
+            `FILE.keras`, `keras:ResNet50`, ... (the top of this file has them all); or any Keras model.
         image_size: pixels, or (height, width); the checkpoint's own by default.
         seed: of the weights, for `@random`.
-        name: of the subject in tables; the spec's name or the file's stem by default.
+        name: of the subject in tables; the spec's name, the file's stem or the model's own by default.
+        preprocessing: how images reach the network, whole: a `Preprocessing`, or its fields.
+        values: the range of pixels: `-1..1`, `0..1`, `0..255`, `imagenet`, `caffe` or `MEAN,MEAN,MEAN/STD,STD,STD`.
+        resize: `bilinear` or `bicubic`.
+        crop: the share of the image that its centre is cut to, or `none`.
+        family: `vit`, `resnet`, `mixer` or `other`, where the graph does not say it.
     """
-    spec = str(spec)
-    if image_size is not None:
-        image_size = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
+    size = _pair(image_size)
+    whole = _whole(preprocessing, size)
+    if isinstance(spec, str | Path):
+        subject = _of_spec(str(spec), size or (whole.size if whole else None), seed, name)
+    else:
+        subject = _of_model(spec, size, name, whole)
+    if whole and isinstance(spec, str | Path):
+        given = {field: value for field, value in vars(whole).items() if field != "size"}
+        subject = replace(subject, preprocessing=replace(subject.preprocessing, **given))
+        subject.provenance["preprocessing_from"] = dict.fromkeys(PARTS, "asked for")
+    return Asked(values, resize, crop, family).of(subject)
+
+
+def _pair(size: int | tuple[int, int] | None) -> Size | None:
+    if size is None:
+        return None
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+def _whole(given: Preprocessing | dict[str, Any] | None, size: Size | None) -> Preprocessing | None:
+    from tf_vitcnn.data.images import Preprocessing
+
+    if given is None or isinstance(given, Preprocessing):
+        return given
+    try:
+        fields = {"size": size, **given} if size else dict(given)
+        return Preprocessing(**{**fields, "size": _pair(fields.get("size"))})
+    except TypeError as error:
+        known = ", ".join(Preprocessing.__dataclass_fields__)
+        raise BadInput(f"preprocessing {given}: expected {known} ({error})") from error
+
+
+def _of_model(model: Any, image_size: Size | None, name: str | None, whole: Preprocessing | None) -> Subject:
+    import keras
+
+    from tf_vitcnn.checkpoints.foreign import foreign
+
+    if not isinstance(model, keras.Model):
+        raise BadInput(f"expected a spec or a Keras model, got {type(model).__name__}")
+    size = image_size or (whole.size if whole else None)
+    about = {"random": False}
+    return foreign(name or model.name, f"a model called {model.name}", model, size, whole, about, "asked for")
+
+
+def _of_spec(spec: str, image_size: Size | None, seed: int, name: str | None) -> Subject:
     if spec.endswith(".keras"):
         from tf_vitcnn.checkpoints.keras_file import load_file
 

@@ -17,6 +17,7 @@ from tf_vitcnn import analyses
 from tf_vitcnn.analyses.base import Analysis
 from tf_vitcnn.commands.edge import say
 from tf_vitcnn.commands.flags import Page, parse
+from tf_vitcnn.commands.networks import Networks, import_all, said
 from tf_vitcnn.devices.start import start_tensorflow
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.tables.files import discard_parts
@@ -84,7 +85,7 @@ class Written:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags(Written, Where, Looked):
+class Flags(Written, Where, Networks, Looked):
     """What every analysis takes."""
 
 
@@ -159,7 +160,10 @@ def _analyze(chosen: tuple[Analysis, ...], flags: Flags) -> int:
         flags.jit,
     )
     names = (flags.name, flags.against_name)
-    with Session(request, flags.model, flags.against, flags.strategy, flags.image_size, names, flags.tag) as session:
+    import_all(flags.imports)
+    with Session(
+        request, flags.model, flags.against, flags.strategy, flags.image_size, names, flags.tag, said(flags)
+    ) as session:
         if flags.dry_run:
             print(forecast(session))
             return 0

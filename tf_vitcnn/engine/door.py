@@ -16,14 +16,13 @@ from tf_vitcnn.engine.request import Request
 from tf_vitcnn.engine.resume import Lock
 from tf_vitcnn.engine.session import Session
 from tf_vitcnn.errors import unknown
-from tf_vitcnn.subject import Subject
 
 
 def run(
     analysis: str | Analysis,
-    subject: str | Subject,
+    subject: Any,
     data: Any,
-    against: str | Subject | None = None,
+    against: Any = None,
     *,
     images: int | None = None,
     batch: int | None = None,
@@ -35,14 +34,16 @@ def run(
     data_dir: str | None = None,
     skip_bad: bool = False,
     image_size: int | None = None,
+    preprocessing: Any = None,
     jit: bool = False,
     quiet: bool = True,
     **fields: Any,
 ) -> pd.DataFrame:
     """The table of one analysis; `.attrs["sidecar"]` says what made it.
 
-    `analysis` by name (its parameters as keywords) or an instance; `subject` and `against` a spec or a Subject;
-    `data` a spec or a source; `memory` in gigabytes; `batch` is the minibatch of Gram analyses, else the micro-batch.
+    `analysis` by name (its parameters as keywords) or an instance; `subject` and `against` a spec, a Keras model or a
+    Subject; `data` a spec, arrays (`images` or `(images, labels)`), a tf.data.Dataset or a source; `preprocessing` of
+    `subject`; `memory` in gigabytes; `batch` is the minibatch of Gram analyses, else the micro-batch.
     """
     request = Request(
         analyses=(make(analysis, fields),),
@@ -57,7 +58,8 @@ def run(
         jit=jit,
         quiet=quiet,
     )
-    with Session(request, subject, against, strategy, image_size) as session:
+    said: tuple[dict[str, Any], dict[str, Any]] = ({"preprocessing": preprocessing}, {})
+    with Session(request, subject, against, strategy, image_size, said=said) as session:
         checkpoint = (
             epath.Path(resume_dir) / f".{request.analyses[0].name}.{session.stem()}.resume.npz" if resume_dir else None
         )

@@ -13,6 +13,7 @@ import numpy as np
 from tf_vitcnn import taps
 from tf_vitcnn.analyses.base import Analysis, PerImage, PerMinibatch, Run
 from tf_vitcnn.checkpoints.load import load
+from tf_vitcnn.data.given import source_of
 from tf_vitcnn.data.sources import Sound, Source, draw, open_source
 from tf_vitcnn.devices.precision import in_precision
 from tf_vitcnn.devices.replicas import Replicas
@@ -32,12 +33,13 @@ class Session:
     """A request bound to its subjects, sources and devices: everything checked before anything is computed."""
 
     request: Request
-    model: str | Subject
-    other: str | Subject | None
+    model: Any  # a spec, a Keras model or a Subject
+    other: Any
     strategy: Any = "cpu"
     image_size: int | None = None
     names: tuple[str | None, str | None] = (None, None)
     tag: str | None = None
+    said: tuple[dict[str, Any], dict[str, Any]] = field(default_factory=lambda: ({}, {}))  # of each model: `load`'s
     notes: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Session:
@@ -57,9 +59,12 @@ class Session:
         with strategy.scope():
             given = [self.model] if self.other is None else [self.model, self.other]
             self.subjects = tuple(
-                load(one, image_size=self.image_size, name=name) if isinstance(one, str) else one
-                for one, name in zip(given, self.names, strict=False)
+                one if isinstance(one, Subject) else load(one, image_size=self.image_size, name=name, **said)
+                for one, name, said in zip(given, self.names, self.said, strict=False)
             )
+        for subject in self.subjects:
+            for note in subject.provenance.get("notes", ()):
+                self.note(note)
         if len(self.subjects) == 2 and self.subjects[0].name == self.subjects[1].name:
             raise BadInput(f"both models are called {self.subjects[0].name!r}: tell them apart with --against-name")
         self.room = self._room()
@@ -97,7 +102,9 @@ class Session:
             raise BadInput(f"{analysis.name} compares two models: name the other with --against")
 
     def _open(self, data: Any) -> Any:
-        return data if isinstance(data, Source) else open_source(data, self.request.data_dir)
+        if isinstance(data, str):
+            return open_source(data, self.request.data_dir)
+        return data if isinstance(data, Source) else source_of(data)
 
     def _check_labels(self) -> None:
         for analysis in self.request.analyses:

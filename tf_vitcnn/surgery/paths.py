@@ -25,6 +25,7 @@ class Frame:
 
     path: str
     owner: Any = None
+    in_summary: bool = True  # of the whole model: so are the names of its layers
     names: dict[int, str] = field(default_factory=dict)  # of its sublayers, by their id
     taken: dict[str, int] = field(default_factory=dict)  # calls of each name
     attributes: dict[int, str] = field(default_factory=dict)
@@ -50,9 +51,7 @@ class Frame:
         kind = snake(operation)
         if not isinstance(operation, keras.layers.Layer):
             return re.sub(r"_\d+$", "", operation.name) if operation.name else kind
-        if isinstance(self.owner, keras.Function | keras.Sequential | None):
-            return operation.name
-        if not re.fullmatch(rf"{kind}(_\d+)?", operation.name):
+        if self.in_summary or not re.fullmatch(rf"{kind}(_\d+)?", operation.name):
             return operation.name
         self.attributes = self.attributes or _attributes(self.owner)
         return self.attributes.get(id(operation), kind)

@@ -156,6 +156,8 @@ def _grids(model: keras.Model, tensor: Tensor) -> Iterator[tuple[int, int]]:
             name = named.get(id(t), taps.tap_name(node.operation.name))
             if len(shape) == 3 and None not in shape and not name.endswith(PER_TOKEN + PER_PAIR):
                 yield shape[0], shape[1]
+            if len(shape) == 5 and (shape[0] * shape[1], shape[2] * shape[3]) == tuple(inputs[0].shape[1:3]):
+                yield shape[0], shape[2]  # images cut into patches by a reshape
 
 
 def _by_name(node: Node, names: Mapping[int, str]) -> Residual | None:

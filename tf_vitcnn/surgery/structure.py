@@ -25,7 +25,7 @@ def structure(model: keras.Model) -> dict[str, Any]:
     units = _units(model, names)
     attention = [name for name in names if name.endswith("attn/probs")]
     grid = next((unit["grid"] for unit in units if unit["grid"]), None)
-    extra = next((unit.pop("extra") for unit in units if unit.get("extra")), [])
+    extra: list[str] = next((unit["extra"] for unit in units if unit["extra"]), [])
     for unit in units:
         unit.pop("extra", None)
     family = _family(model, names, units, attention)

@@ -77,7 +77,6 @@ class Tracer:
     policies: dict[int, Any] = field(default_factory=dict)  # of the layer around each node, by the node's id
     owners: dict[int, Any] = field(default_factory=dict)  # that layer
     notes: list[str] = field(default_factory=list)
-    custom: bool = False  # whether code ran that may have read the batch size
     nodes: list[Node] = field(default_factory=list)  # all that were recorded, kept alive
     frames: list[Frame] = field(default_factory=lambda: [Frame("")])
     _twins: dict[Any, Any] = field(default_factory=dict)
@@ -104,8 +103,8 @@ class Tracer:
             return self._leaf(layer, self.frames[-1].child(layer), args, kwargs)
         path = "" if len(self.frames) == 1 and isinstance(layer, keras.Model) else self.frames[-1].child(layer) + "/"
         before = len(self.nodes), set(self._names), dict(self._twins)
-        self.custom |= not isinstance(layer, keras.Function | keras.Sequential)
-        self.frames.append(Frame(path, layer))
+        graph = isinstance(layer, keras.Function | keras.Sequential)
+        self.frames.append(Frame(path, layer, graph and self.frames[-1].in_summary))
         try:
             return self._inside(layer, args, kwargs)
         except Exception as error:  # whatever its code raises on tensors without values

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tf_vitcnn.training.resume import Progress
 
 
-SLOW_IN_XLA = ("bit", "hybrid", "foreign")
+SLOW_IN_XLA = ("bit", "resnet", "hybrid", "other")
 
 
 class Task:
