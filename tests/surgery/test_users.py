@@ -108,7 +108,7 @@ def test_a_layer_scale_of_einsum_leaves_no_size_open():
 
 
 def test_one_tensor_has_one_tap():
-    """A layer of attention and its projection were one tensor under two names (12 of 174), padding and reshapes taps."""
+    """A layer of attention and its projection were one tensor under two names (12 of 174); reshapes were taps."""
     got = values(open_attention(users.vit()), images("vit", 2))
     flattened = [np.sort(value.ravel()).tobytes() for value in got.values()]
     assert len(set(flattened)) == len(flattened)
