@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tf_vitcnn.commands.analyze import named, with_fields
-from tf_vitcnn.commands.edge import parse
+from tf_vitcnn.commands.analyze import Flags, named
+from tf_vitcnn.commands.flags import Page, parse
 from tf_vitcnn.report.made import command
 
 SAVED = sorted((Path(__file__).parents[2] / "saved_results/digits").glob("*/vit*.json"))
@@ -21,7 +21,8 @@ def test_the_command_asks_for_what_the_sidecar_records(path):
     program, verb, *rest = shlex.split(command(sidecar))
     assert (program, verb) == ("tf-vitcnn", "analyze")
     kinds, flags = named(rest, "tf-vitcnn analyze")
-    asked = dataclasses.asdict(parse(with_fields(kinds), flags, "tf-vitcnn analyze", ""))
+    analysis, common = parse([*kinds, Flags], flags, Page("tf-vitcnn analyze", "", ""))
+    asked = dataclasses.asdict(common) | dataclasses.asdict(analysis)
     assert kinds[0].name == sidecar["analysis"]
     assert asked["model"] == sidecar["subjects"][0]["spec"] and asked["data"] == sidecar["data"]["spec"]
     names = [sidecar["subjects"][0]["name"], (sidecar["subjects"][1:] or [{"name": None}])[0]["name"]]
