@@ -73,7 +73,8 @@ def test_lock_of_a_killed_run_is_free(tmp_path):
     from tf_vitcnn.errors import BadInput
 
     path = tmp_path / "x.lock"
-    code = f"from tf_vitcnn.engine.resume import Lock; Lock({str(path)!r}).__enter__(); print(1, flush=True); input()"
+    take = f"lock = Lock({str(path)!r}); lock.__enter__()"  # kept by its name: the lock goes with the last reference
+    code = f"from tf_vitcnn.engine.resume import Lock; {take}; print(1, flush=True); input()"
     owner = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     owner.stdout.readline()
     with pytest.raises(BadInput, match="another run"), Lock(path):
