@@ -200,7 +200,7 @@ def beside_a_gpu(monkeypatch):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_cpu_beside_a_gpu_computes_as_a_cpu(monkeypatch, precision):
     setting = {"images": 16, "batch": 8, "repeats": 1, "precision": precision, "strategy": "cpu"}
-    monkeypatch.setattr("tf_vitcnn.stats.hsic.bfloat16_units", lambda: False)
+    monkeypatch.setattr("tf_vitcnn.devices.cores.bfloat16_units", lambda: False)
     alone = door.run("cka", toys.shared("vit"), "digits:test", **setting)
     beside_a_gpu(monkeypatch)
     assert door.run("cka", toys.shared("vit"), "digits:test", **setting).equals(alone)

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tests.stats.test_shares import of_images
+from tf_vitcnn.devices import cores
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.stats import MinibatchCKA, host_gram, hsic
 
@@ -59,7 +60,7 @@ def test_four_examples(offset):
 @pytest.mark.parametrize(("n", "p"), [(32, 300), (32, 100_000), (200, 50)])
 @pytest.mark.parametrize("units", [False, True], ids=["without units", "with units"])
 def test_bfloat16(n, p, offset, units, monkeypatch):
-    monkeypatch.setattr(hsic, "bfloat16_units", lambda: units)
+    monkeypatch.setattr(cores, "bfloat16_units", lambda: units)
     batch = layers(n, p, offset)
     metric = MinibatchCKA(precision="bfloat16")
     metric.update_state(batch)
@@ -171,7 +172,8 @@ def test_too_few_or_unequal_examples_are_refused():
 def test_host_gram_is_the_centred_product_of_its_chunks(n, p):
     x = layers(n, p, 1000, count=1)[0]
     chunks = np.split(x, range(128, n, 128))
-    (gram, offset), (again, _) = host_gram.grams([chunks, chunks])
+    with cores.at_work() as pool:
+        (gram, offset), (again, _) = host_gram.grams([chunks, chunks], pool, cores.count())
     exact = x.astype(np.float64)
     mean = exact.mean(0)
     expected = (exact - mean) @ (exact - mean).T
@@ -181,5 +183,6 @@ def test_host_gram_is_the_centred_product_of_its_chunks(n, p):
     # bfloat16 as the upper half of each number: the same as of the numbers cut there
     cut = [(chunk.view(np.uint32) >> 16).astype(np.uint16) for chunk in chunks]
     whole = [(bits.astype(np.uint32) << 16).view(np.float32) for bits in cut]
-    (narrow, _), (wide, _) = host_gram.grams([cut, whole])
+    with cores.at_work() as pool:
+        (narrow, _), (wide, _) = host_gram.grams([cut, whole], pool, cores.count())
     assert np.array_equal(narrow, wide)

@@ -129,12 +129,6 @@ def test_singular_sums_below_rounding_do_not_blow_up():
     np.testing.assert_allclose(ridge.solve_positive(a, np.ones((2, 1)), 2.0**-10)[:, 0], [1e-6, 2.0**10], rtol=1e-6)
 
 
-def test_many_at_once():
-    x, label, held = problem(60, 12)
-    fits = ridge.solve_all([lambda s=s: ridge.fit_rows(x * s, label, held, 5) for s in (1, 2, 4)])
-    assert [fit.l2 for fit in fits] == [ridge.fit_rows(x * s, label, held, 5).l2 for s in (1, 2, 4)]
-
-
 def test_intervals():
     low, high = wilson(8, 10)
     np.testing.assert_allclose([low, high], [0.4901625, 0.9433178], atol=1e-6)

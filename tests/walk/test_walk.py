@@ -20,10 +20,10 @@ import tensorflow as tf
 import tf_vitcnn
 from tests import toys
 from tests.stats.test_hsic import reference
+from tf_vitcnn.devices import cores
 from tf_vitcnn.devices.replicas import Replicas
 from tf_vitcnn.devices.strategy import named_strategy
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.stats import hsic
 from tf_vitcnn.walk import gram_sums
 from tf_vitcnn.walk.feed import feed, minibatch_chunks
 from tf_vitcnn.walk.grams import GramWalk, grams
@@ -167,7 +167,7 @@ def test_same_table_under_any_budget_and_compiler(vit, plain, other):
 )
 def test_same_table_whoever_multiplies(vit, monkeypatch, precision, large, units, apart):
     monkeypatch.setattr(gram_sums, "LARGE", large)
-    monkeypatch.setattr(hsic, "bfloat16_units", lambda: units)
+    monkeypatch.setattr(cores, "bfloat16_units", lambda: units)
     once = {**CKA, "batch": 40, "taps": ["block0[01]/*"]}
     again = tf_vitcnn.run("cka", vit, "digits:test", **once, precision=precision)
     monkeypatch.setattr(gram_sums, "LARGE", math.inf)
@@ -236,7 +236,7 @@ CLI = ("--images", "40", "--batch", "20", "--repeats", "1", "--taps", "block0[01
 
 def test_command_line_writes_keeps_and_refuses(tmp_path):
     first = call(tmp_path, *CLI)
-    assert (first.returncode, first.stderr) == (0, "")
+    assert (first.returncode, first.stderr) == (0, f"next: tf-vitcnn report {tmp_path}\n")
     csv = tmp_path / "cka" / "vit_ti16.csv"
     assert first.stdout.splitlines()[-1] == str(csv)
     bytes_before = csv.read_bytes()

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.tables.groups import GROUPS
+from tf_vitcnn.stats.resample import GROUPS
 from tf_vitcnn.tables.schema import Schema
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from tf_vitcnn.engine.progress import ProgressBar
 from tf_vitcnn.engine.resume import Checkpoint, Progressed, merged, room_of
 from tf_vitcnn.engine.session import Session
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.tables.groups import GROUPS
+from tf_vitcnn.stats.resample import GROUPS
 from tf_vitcnn.tables.schema import Sidecar
 from tf_vitcnn.walk.feed import feed, micro_batches, minibatch_chunks
 from tf_vitcnn.walk.gram_sums import GramSums

@@ -27,15 +27,15 @@ CENTRE = {"u": hsic.u_centre, "biased": hsic.double_centre}
 
 
 def grams(
-    chunks: Sequence[Any], n: int, scale: Any, offset: Any, centrings: Sequence[str], widens: bool = False
+    chunks: Sequence[Any], n: int, scale: Any, offset: Any, centrings: Sequence[str], product: hsic.Product = "float32"
 ) -> tuple[dict[str, Any], Any]:
     """Folded Grams {centring: [r, f]} and squared norms [2, r], centred and not, of chunks [r, b, p] of n examples.
 
     `scale` multiplies the features, `offset` [r] is the squared norm of what was subtracted from them. The last chunk
-    may be padded. `widens`: see `hsic.gram`.
+    may be padded. `product`: see `hsic.gram`.
     """
     rest = n - (len(chunks) - 1) * int(chunks[0].shape[1])
-    return vectors(hsic.gram([*chunks[:-1], chunks[-1][:, :rest]], widens), scale, offset, centrings)
+    return vectors(hsic.gram([*chunks[:-1], chunks[-1][:, :rest]], product), scale, offset, centrings)
 
 
 def vectors(k: Any, scale: Any, offset: Any, centrings: Sequence[str]) -> tuple[dict[str, Any], Any]:

@@ -8,12 +8,10 @@ the memory bus once, and no second copy of them is ever held.
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from itertools import pairwise
 
 import numpy as np
-
-from tf_vitcnn.devices import cores
 
 STRIP = 2**20  # numbers in a strip: 4 MB; 2 to 8 MB are alike
 LEAF = 64  # most rows of a block on the diagonal: smaller ones leave out more of the upper triangle, and are slower
@@ -21,24 +19,23 @@ LEAF = 64  # most rows of a block on the diagonal: smaller ones leave out more o
 Sum = tuple[np.ndarray, np.floating]
 
 
-def grams(features: Iterable[Sequence[np.ndarray]], lanes: int | None = None) -> Iterator[Sum]:
+def grams(features: Iterable[Sequence[np.ndarray]], pool: Executor, lanes: int) -> Iterator[Sum]:
     """X Xᵀ [n, n] of features less their mean, and the mean's squared norm, for one X after the other.
 
     An X is given as chunks of its rows [b, p], of float32 or of bfloat16's bits (uint16). The next one is begun before
     one is handed out, so that no core is idle while another one, or the caller, ends what it does. The same `lanes`
-    (default: one per core) give the same bits on any number of cores.
+    give the same bits on any number of cores. `pool`: see `devices.cores`.
     """
     begun = deque[list[Future[Sum]]]()
-    with cores.at_work() as pool:
-        for chunks in features:
-            begun.append(_begin(chunks, pool, lanes or cores.count()))
-            if len(begun) > 1:
-                yield _end(begun.popleft())
-        while begun:
+    for chunks in features:
+        begun.append(_begin(chunks, pool, lanes))
+        if len(begun) > 1:
             yield _end(begun.popleft())
+    while begun:
+        yield _end(begun.popleft())
 
 
-def _begin(chunks: Sequence[np.ndarray], pool: ThreadPoolExecutor, most: int) -> list[Future[Sum]]:
+def _begin(chunks: Sequence[np.ndarray], pool: Executor, most: int) -> list[Future[Sum]]:
     n, p = sum(len(chunk) for chunk in chunks), chunks[0].shape[1]
     full = math.ceil(n * p / STRIP)
     lanes = min(most, full)

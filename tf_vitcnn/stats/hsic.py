@@ -14,24 +14,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
 
 CONSTANT = 1e-6  # centred norm over uncentred norm at which a layer is constant and has no CKA
 BLOCK = 128  # rows of a Gram block
+Product = Literal["wide", "narrow", "float32"]  # bfloat16 into float32, into bfloat16, or widened before
 
 
-def gram(chunks: Sequence[Any], widens: bool = False) -> Any:
+def gram(chunks: Sequence[Any], product: Product = "float32") -> Any:
     """X Xᵀ [r, n, n] in float32 of the chunks of X, each [r, b, p]: blocks i <= j, the rest by symmetry.
 
-    `widens`: whether the device multiplies bfloat16 into float32 (TensorFlow has no such kernel for CPUs).
+    `product` is how bfloat16 is multiplied; what multiplies it best says `devices.cores.bfloat16_product`.
     """
     blocks = _merge(chunks)
-    upper = [[_product(left, right, widens) for right in blocks[i:]] for i, left in enumerate(blocks)]
+    upper = [[_product(left, right, product) for right in blocks[i:]] for i, left in enumerate(blocks)]
     rows = []
     for i, row in enumerate(upper):
         # left of the diagonal: some earlier block's mirror image
@@ -47,23 +46,13 @@ def _merge(chunks: Sequence[Any]) -> list[Any]:
     return [tf.concat(group, axis=-2) if len(group) > 1 else group[0] for group in groups]
 
 
-def _product(x: Any, y: Any, widens: bool) -> Any:
-    if x.dtype == tf.bfloat16 and widens:
+def _product(x: Any, y: Any, product: Product) -> Any:
+    if x.dtype == tf.bfloat16 and product == "wide":
         return tf.linalg.matmul(x, y, transpose_b=True, output_type=tf.float32)
-    if x.dtype == tf.bfloat16 and not bfloat16_units():
+    if x.dtype == tf.bfloat16 and product == "float32":
         x, y = tf.cast(x, tf.float32), tf.cast(y, tf.float32)
     # TensorFlow's CPU kernel accumulates bfloat16 products in float32 too, but rounds the result
     return tf.cast(tf.linalg.matmul(x, y, transpose_b=True), tf.float32)
-
-
-@cache
-def bfloat16_units() -> bool:
-    """Whether this CPU multiplies bfloat16 faster than float32; without such instructions it is slower."""
-    try:
-        words = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        return False
-    return not words.isdisjoint({"amx_bf16", "avx512_bf16", "bf16"})
 
 
 def u_centre(k: Any) -> Any:
@@ -96,6 +85,11 @@ def fold(s: Any) -> Any:
     size = half * half
     parts = [tf.reshape(corners, [-1, size]), tf.reshape(s[:, :half, half:], [-1, size]), diagonal]
     return tf.concat(parts, axis=-1) * 2.0**0.5
+
+
+def constant(norms: Any) -> Any:
+    """Which layers have no CKA, [...], by their squared norms centred and not, [2, ...]."""
+    return norms[0] <= CONSTANT**2 * norms[1]
 
 
 def normaliser(n: int, biased: bool = False) -> float:

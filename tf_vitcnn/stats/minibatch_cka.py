@@ -10,12 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_vitcnn.devices import cores
 from tf_vitcnn.devices.precision import in_precision
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.stats import folded, host_gram, hsic, shares
 from tf_vitcnn.stats.folded import TOGETHER
-from tf_vitcnn.stats.resample import standard_error
-from tf_vitcnn.tables.groups import GROUPS
+from tf_vitcnn.stats.resample import GROUPS, standard_error
 
 
 class MinibatchCKA(keras.metrics.Metric):
@@ -74,7 +74,7 @@ class MinibatchCKA(keras.metrics.Metric):
         if self._sums is None:
             raise BadInput("no minibatch yet: call update_state first")
         xy = self._sums["xy"]
-        constant = self._sums["norms"][:, 0] <= hsic.CONSTANT**2 * self._sums["norms"][:, 1]
+        constant = hsic.constant(self._sums["norms"].T)
         xx = np.where(constant[: len(xy)], np.nan, self._sums["xx"])
         yy = np.where(constant[len(xy) :], np.nan, self._sums["yy"]) if "yy" in self._sums else xx
         value = tf.constant(hsic.cka(xy, xx, yy), tf.float32)
@@ -98,17 +98,19 @@ class MinibatchCKA(keras.metrics.Metric):
     def _grams(self, layers: Sequence[Any]) -> tuple[Any, ...]:
         """The Grams [r, n, n] of the layers' centred features, and the squared norms of their means [r]."""
         here = [_on_cpu(x) for x in layers]  # where they are, whatever else the machine has
-        faster = self.precision == "bfloat16" and hsic.bfloat16_units()
+        faster = self.precision == "bfloat16" and cores.bfloat16_units()
         if all(here) and not faster:
             arrays = ([np.asarray(memoryview(x))] for x in layers)  # without a copy
-            return tuple(np.stack(each) for each in zip(*host_gram.grams(arrays), strict=True))
+            with cores.at_work() as pool:
+                found = list(host_gram.grams(arrays, pool, cores.count()))
+            return tuple(np.stack(each) for each in zip(*found, strict=True))
         with in_precision():
             found = [self._gram(x, cpu) for x, cpu in zip(layers, here, strict=True)]
         return tuple(tf.stack(each) for each in zip(*found, strict=True))
 
     def _gram(self, x: Any, cpu: bool) -> tuple[Any, Any]:
         with tf.device(x.device):
-            return _gram(x, self.precision, not cpu)
+            return _gram(x, self.precision, cores.bfloat16_product("CPU" if cpu else "GPU"))
 
 
 def _on_cpu(x: Any) -> bool:
@@ -121,11 +123,11 @@ def _rows(layer: Any) -> Any:
 
 
 @tf.function(jit_compile=True)
-def _gram(x: Any, precision: str, widens: bool) -> tuple[Any, Any]:
+def _gram(x: Any, precision: str, product: hsic.Product) -> tuple[Any, Any]:
     mean = tf.reduce_mean(x, axis=0)
     centred = tf.cast(x - mean, precision)[None]
     blocks = [centred[:, i : i + hsic.BLOCK] for i in range(0, x.shape[0], hsic.BLOCK)]
-    return hsic.gram(blocks, widens)[0], tf.reduce_sum(tf.square(mean))
+    return hsic.gram(blocks, product)[0], tf.reduce_sum(tf.square(mean))
 
 
 @tf.function

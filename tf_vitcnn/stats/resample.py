@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from tf_vitcnn.tables.groups import GROUPS
-
+GROUPS = 20  # of images, by their own identity
 Groups = Mapping[str, np.ndarray]  # each [GROUPS, ...]
 
 

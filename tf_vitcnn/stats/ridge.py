@@ -18,15 +18,12 @@ Lambda minimises that error; the final solve uses all images (Dosovitskiy et al.
 Axes: n images, p features, c classes. All in float64: the sums of centred float32 products cancel.
 """
 
-from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
 import scipy.sparse
 from scipy.linalg import lapack
-
-from tf_vitcnn.devices import cores
 
 LAMBDAS = 2.0 ** np.arange(-10, 21)
 
@@ -138,17 +135,6 @@ def solve_positive(a: np.ndarray, b: np.ndarray, l2: float) -> np.ndarray:
     # rounding of the sums outweighs lambda
     spectrum, basis = np.linalg.eigh(a)
     return basis @ ((basis.T @ b) / (np.maximum(spectrum, 0) + l2)[:, None])
-
-
-def solve_all(problems: Sequence[Callable[[], Solution]]) -> list[Solution]:
-    """The solutions of many independent problems, one per core at a time.
-
-    LAPACK's eigh of a thousand features gains little from a second thread; two of them at once gain a factor two.
-    """
-    if len(problems) < cores.count():
-        return [problem() for problem in problems]
-    with cores.at_work() as pool:
-        return list(pool.map(lambda problem: problem(), problems))
 
 
 def _primal_errors(train: Sums, test: np.ndarray, label: np.ndarray, lambdas: np.ndarray) -> np.ndarray:

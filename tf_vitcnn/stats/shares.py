@@ -23,8 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_vitcnn.stats.folded import Stack
-from tf_vitcnn.stats.resample import linearised
-from tf_vitcnn.tables.groups import GROUPS
+from tf_vitcnn.stats.resample import GROUPS, linearised
 
 ROOM = 2**22  # numbers in the rows that are put together at once: 16 MB
 

@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 
 from tf_vitcnn.errors import UNREADABLE, BadInput, first_line
+from tf_vitcnn.stats.resample import GROUPS
 from tf_vitcnn.tables.attached import Attached
 
-GROUPS = 20
 ENDING = "groups.npz"
 ATTRIBUTE = "groups"  # of `table.attrs`
 HEADER = 1024  # bytes of an array's head at most

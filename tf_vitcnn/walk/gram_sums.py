@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_vitcnn.analyses.base import Extra, PerMinibatch, Run, View
+from tf_vitcnn.devices import cores
 from tf_vitcnn.devices.replicas import Replicas
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.stats import folded, host_gram, hsic, shares
@@ -27,7 +28,7 @@ class GramSums:
     def __init__(
         self, analysis: PerMinibatch, run: Run, replicas: Replicas, jit: bool = False, lanes: int | None = None
     ) -> None:
-        self.analysis, self.run, self.replicas, self.lanes = analysis, run, replicas, lanes
+        self.analysis, self.run, self.replicas, self.lanes = analysis, run, replicas, lanes or cores.count()
         rows, columns = analysis.views(run)
         self.views = [*rows, *columns]
         self.letters = "x" * len(rows) + "y" * len(columns)
@@ -39,8 +40,8 @@ class GramSums:
         self._gram = replicas.function(self._fold, jit)
         self._vectors = replicas.function(self._fold_gram, jit)
         # by what computes, not by what else the machine has
-        self._widens = replicas.kind != "CPU"
-        narrow = self.type == tf.bfloat16 and (self._widens or hsic.bfloat16_units())
+        self._product = cores.bfloat16_product(replicas.kind)
+        narrow = self.type == tf.bfloat16 and self._product != "float32"
         self._cpu = replicas.plain and not narrow and replicas.kind == "CPU"
         self._inner = replicas.summed(self._products, jit)
         self._concat = replicas.function(lambda parts: tf.concat(parts, axis=0))
@@ -77,7 +78,8 @@ class GramSums:
         rest = self.run.batch - sum(x.shape[1] for x in arrays[:-1])
         arrays[-1] = arrays[-1][:, :rest]
         rows = ([x[r] for x in arrays] for r in range(len(arrays[0])))
-        grams, offsets = zip(*host_gram.grams(rows, self.lanes), strict=True)
+        with cores.at_work() as pool:
+            grams, offsets = zip(*host_gram.grams(rows, pool, self.lanes), strict=True)
         return np.stack(grams), np.stack(offsets)
 
     def pivot(self, i: int, taps: Mapping[str, Any]) -> None:
@@ -138,7 +140,7 @@ class GramSums:
         return [group[0] if len(group) == 1 else self._concat(group) for group in groups]
 
     def _fold(self, chunks: list[Any], scale: Any, offset: Any) -> tuple[dict[str, Any], Any]:
-        return folded.grams(chunks, self.run.batch, scale, offset, self.analysis.centrings(), self._widens)
+        return folded.grams(chunks, self.run.batch, scale, offset, self.analysis.centrings(), self._product)
 
     def _fold_gram(self, k: Any, scale: Any, offset: Any) -> tuple[dict[str, Any], Any]:
         return folded.vectors(k, scale, offset, self.analysis.centrings())

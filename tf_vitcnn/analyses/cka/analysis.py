@@ -201,13 +201,13 @@ class _Side:
     """One axis of the matrix."""
 
     def __init__(self, run: Run, index: int, views: Sequence[View], norms: np.ndarray, letter: str, own: str) -> None:
-        from tf_vitcnn.stats.hsic import CONSTANT
+        from tf_vitcnn.stats import hsic
 
         subject = run.subjects[index]
         self.model, self.depths, self.own = subject.name, subject.depths, own
         self.taps = [view.tap for view in views]
         # squared norms, centred and not
-        self.constant = norms[0] <= CONSTANT**2 * norms[1]
+        self.constant = hsic.constant(norms)
         self.dead = np.where(self.constant, np.nan, 0.0)  # added to HSIC it leaves these without CKA
         self.constant_taps = [tap for tap, dead in zip(self.taps, self.constant, strict=True) if dead]
 

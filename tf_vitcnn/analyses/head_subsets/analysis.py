@@ -97,9 +97,9 @@ class HeadSubsets(PerMinibatch):
 
     def table(self, totals: Totals, constants: Constants, run: Run) -> pd.DataFrame:
         """One row per run of heads and layer."""
-        from tf_vitcnn.stats.hsic import CONSTANT
+        from tf_vitcnn.stats import hsic
 
-        constant = totals["norm_y"][0] <= CONSTANT**2 * totals["norm_y"][1]
+        constant = hsic.constant(totals["norm_y"])
         for layer in np.array(run.taps[1])[constant]:
             run.note(f"{run.subjects[1].name}: {layer} is constant over these images and has no CKA")
         distance = {"distance": totals["groups/distance"]}  # [G, 2, n]

@@ -72,7 +72,7 @@ class Localization(PerMinibatch):
 
         names = ("xy", "xx", "yy")
         xy, xx, yy = (totals[name].sum(axis=0) / totals["count"].sum() for name in names)
-        x, y = (totals[f"norm_{side}"][0] <= hsic.CONSTANT**2 * totals[f"norm_{side}"][1] for side in "xy")
+        x, y = (hsic.constant(totals[f"norm_{side}"]) for side in "xy")
         if x.any() or y.any():
             run.note(f"localization: {x.sum()} tokens and {y.sum()} patches are constant and have no CKA")
         xx, yy = np.where(x, np.nan, xx), np.where(y, np.nan, yy)

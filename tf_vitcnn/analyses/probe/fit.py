@@ -74,10 +74,10 @@ def sums(features: Features, batch: Batch, constants: Constants, classes: int) -
 
 def solve(group: Sequence[Reader], totals: Totals, constants: Constants, classes: int) -> dict[str, np.ndarray]:
     """The probes of a group of layers: pivot [s, p], weights [s, p, c], bias [s, c] and l2 [s] for each tap."""
-    from tf_vitcnn.stats import ridge
+    from tf_vitcnn.devices import cores  # SciPy comes with it
 
     problems = [problem for reader in group for problem in _problems(reader, totals, constants, classes)]
-    solutions = iter(ridge.solve_all(problems))
+    solutions = iter(cores.solved(problems))
     found: dict[str, np.ndarray] = {}
     for reader in group:
         mine = [next(solutions) for _ in reader.names]

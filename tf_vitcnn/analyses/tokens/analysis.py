@@ -23,7 +23,8 @@ from tf_vitcnn.analyses.layout import Grid, find_grid, grid_of
 from tf_vitcnn.analyses.tokens.charts import DRAWINGS, draw
 from tf_vitcnn.analyses.tokens.claims import CLAIMS
 from tf_vitcnn.stats import tokens
-from tf_vitcnn.tables.groups import GROUPS, with_groups
+from tf_vitcnn.stats.resample import GROUPS
+from tf_vitcnn.tables.groups import with_groups
 from tf_vitcnn.tables.schema import Schema
 
 if TYPE_CHECKING:

@@ -1,0 +1,18 @@
+"""Cores at work: many problems at once have the solutions that each has alone."""
+
+import numpy as np
+
+from tf_vitcnn.devices import cores
+
+
+def test_many_at_once():
+    problems = [lambda n=n: np.linalg.eigh(np.diag(np.arange(1.0, n)))[0].sum() for n in range(2, 12)]
+    assert cores.solved(problems) == [problem() for problem in problems]
+    assert cores.solved(problems[:1]) == [problems[0]()]
+
+
+def test_what_multiplies_bfloat16_best(monkeypatch):
+    assert cores.bfloat16_product("GPU") == cores.bfloat16_product("TPU") == "wide"
+    for units, product in ((True, "narrow"), (False, "float32")):
+        monkeypatch.setattr(cores, "bfloat16_units", lambda units=units: units)
+        assert cores.bfloat16_product("CPU") == product
