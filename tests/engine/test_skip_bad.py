@@ -9,7 +9,7 @@ from PIL import Image
 from tests import toys
 from tf_vitcnn import read_table
 from tf_vitcnn.commands import analyze
-from tf_vitcnn.engine import door, session
+from tf_vitcnn.engine import door
 from tf_vitcnn.errors import BadInput
 
 
@@ -27,23 +27,29 @@ def folder(tmp_path):
 
 
 def command(folder, out, *more):
-    words = ["skip_ratio", "--model", "toy.keras", "--data", f"folder:{folder}", "--out", str(out), *more]
+    words = [
+        "skip_ratio",
+        "--model",
+        "vit_ti16@random",
+        "--image-size",
+        "16",
+        "--data",
+        f"folder:{folder}",
+        "--out",
+        str(out),
+        *more,
+    ]
     return analyze.main(words, "analyze.py")
-
-
-@pytest.fixture(autouse=True)
-def toy(monkeypatch):
-    monkeypatch.setattr(session, "load", lambda spec, image_size, name: toys.shared("vit"))
 
 
 def test_from_the_command_line(folder, tmp_path, monkeypatch, capsys):
     with pytest.raises(BadInput, match=r"(03|20)\.png: .*--skip-bad"):
         command(folder, tmp_path / "out")
     command(folder, tmp_path / "out", "--skip-bad")
-    csv = tmp_path / "out/skip_ratio/toy_vit.csv"
+    csv = tmp_path / "out/skip_ratio/vit_ti16.csv"
     said = capsys.readouterr()
     assert said.out.splitlines()[-1] == str(csv)
-    assert [line.rpartition("/")[2] for line in said.err.splitlines()] == ["03.png", "20.png"]
+    assert [line.rpartition("/")[2] for line in said.err.splitlines() if "skipped" in line] == ["03.png", "20.png"]
     record = json.loads(csv.with_suffix(".json").read_text())
     assert record["data"]["skipped"] == [str(folder / "03.png"), str(folder / "20.png")]
     assert record["parameters"]["images"] == record["data"]["images"] == 22
@@ -54,11 +60,10 @@ def test_from_the_command_line(folder, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == str(csv)
 
     monkeypatch.undo()
-    monkeypatch.setattr(session, "load", lambda spec, image_size, name: toys.shared("vit"))
     for name in ("03.png", "20.png"):
         (folder / name).unlink()
     command(folder, tmp_path / "clean")
-    clean = read_table(tmp_path / "clean/skip_ratio/toy_vit.csv")
+    clean = read_table(tmp_path / "clean/skip_ratio/vit_ti16.csv")
     np.testing.assert_allclose(read_table(csv).ratio, clean.ratio, rtol=1e-4)
 
 
