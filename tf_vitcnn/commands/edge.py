@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from tf_vitcnn.devices.start import without_libjpeg
 from tf_vitcnn.errors import BadInput
 
 INTERRUPTED, BROKEN_PIPE = 130, 141  # as a shell tells of the signals
@@ -12,7 +13,8 @@ INTERRUPTED, BROKEN_PIPE = 130, 141  # as a shell tells of the signals
 def guard(function: Callable[[], int | None]) -> None:
     """Runs `function` and exits with its status; a refused request is one line and exit status 2."""
     try:
-        status = function()
+        with without_libjpeg():
+            status = function()
         sys.stdout.flush()
     except BadInput as refused:
         print(" ".join(str(refused).split()), file=sys.stderr)

@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import re
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +23,51 @@ def stderr_closed() -> Iterator[None]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+
+
+# how libjpeg's words on a damaged image begin; it prints them itself, for each image, whoever asked it to decode
+LIBJPEG = re.compile(
+    rb"Bogus |Corrupt JPEG data|Empty JPEG image|Fractional sampling|Huffman table|Improper call to JPEG"
+    rb"|Inconsistent progression|Input file read error|Invalid (component|crop|JPEG|progressive|scan|SOS)|JPEG "
+    rb"|Maximum supported image|Not a JPEG|Premature end of|Quantization table|Requested feature|Sorry, there are|Unexpected marker|Unknown Adobe"
+    rb"|Unsupported (color|JPEG|marker)|Warning: unknown JFIF"
+)
+
+
+@contextlib.contextmanager
+def without_libjpeg() -> Iterator[None]:
+    """Standard error without what libjpeg writes there: a refused image is the one line that we say of it.
+
+    What native code writes goes through a pipe and on, line by line; Python's stderr goes past it.
+    """
+    sys.stderr.flush()
+    kept, (out, into), said = os.dup(2), os.pipe(), sys.stderr
+    reader = threading.Thread(target=_pass_on, args=(out, kept), daemon=True)
+    reader.start()
+    os.dup2(into, 2)
+    os.close(into)
+    try:
+        ours = said.fileno() == 2
+    except (OSError, ValueError):  # a test's
+        ours = False
+    if ours:
+        sys.stderr = os.fdopen(os.dup(kept), "w", buffering=1, encoding=said.encoding, errors=said.errors)
+    try:
+        yield
+    finally:
+        if ours:
+            sys.stderr.close()
+            sys.stderr = said
+        os.dup2(kept, 2)
+        reader.join(1)  # a child process that is left may hold the pipe open
+        os.close(kept)
+
+
+def _pass_on(source: int, to: int) -> None:
+    with os.fdopen(source, "rb") as lines, contextlib.suppress(OSError):
+        for line in lines:
+            if not LIBJPEG.match(line):
+                os.write(to, line)
 
 
 def keep_memory() -> None:
