@@ -29,8 +29,8 @@ def stderr_closed() -> Iterator[None]:
 LIBJPEG = re.compile(
     rb"Bogus |Corrupt JPEG data|Empty JPEG image|Fractional sampling|Huffman table|Improper call to JPEG"
     rb"|Inconsistent progression|Input file read error|Invalid (component|crop|JPEG|progressive|scan|SOS)|JPEG "
-    rb"|Maximum supported image|Not a JPEG|Premature end of|Quantization table|Requested feature|Sorry, there are|Unexpected marker|Unknown Adobe"
-    rb"|Unsupported (color|JPEG|marker)|Warning: unknown JFIF"
+    rb"|Maximum supported image|Not a JPEG|Premature end of|Quantization table|Requested feature|Sorry, there are"
+    rb"|Unexpected marker|Unknown Adobe|Unsupported (color|JPEG|marker)|Warning: unknown JFIF"
 )
 
 
