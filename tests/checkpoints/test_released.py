@@ -183,16 +183,16 @@ def test_preprocessing_is_the_checkpoint_s_own_and_says_where_from(tmp_path):
     subject = load(f"timm@{torch_seeded.folder(tmp_path / 'a', found)}")
     assert subject.preprocessing.crop == 32 / 35  # timm rounds 35.6 down
     assert subject.preprocessing.values.startswith("0.48145466,") and subject.preprocessing.antialias
-    assert subject.provenance["preprocessing_from"] == "pretrained_cfg of config.json"
+    assert subject.provenance["preprocessing_from"]["values"] == "pretrained_cfg of config.json"
     found = torch_seeded.case("hf_dinov2")
     found["processor"] = {"do_resize": True, "size": {"shortest_edge": 40}, "do_center_crop": True, "crop_size": 32}
     found["processor"] |= {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225], "resample": 3}
     subject = load(f"hf@{torch_seeded.folder(tmp_path / 'b', found)}")
     assert subject.preprocessing == Preprocessing((32, 32), "bicubic", True, 0.8, "imagenet")
-    assert subject.provenance["preprocessing_from"] == "preprocessor_config.json"
+    assert subject.provenance["preprocessing_from"]["crop"] == "preprocessor_config.json"
     found["processor"] = None
     subject = load(f"hf@{torch_seeded.folder(tmp_path / 'c', found)}", image_size=32)
-    assert subject.provenance["preprocessing_from"].startswith("default of transformers for dinov2")
+    assert subject.provenance["preprocessing_from"]["resize"].startswith("default of transformers for dinov2")
 
 
 @pytest.mark.parametrize(

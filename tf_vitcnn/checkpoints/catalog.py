@@ -38,6 +38,11 @@ class Entry:
     pre_logits: bool = False
 
     @property
+    def licence(self) -> str:
+        """Of the weights: all of these were released under the same, those of DeiT by their converter too."""
+        return "apache-2.0"
+
+    @property
     def spec(self) -> Spec:
         """The sizes, with the `pre_logits` layer if it has one."""
         spec = SPECS[self.model]

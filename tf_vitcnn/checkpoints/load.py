@@ -20,6 +20,7 @@ from tf_vitcnn.checkpoints.assign import fill, mismatches
 from tf_vitcnn.checkpoints.found import Found
 from tf_vitcnn.checkpoints.open import open_checkpoint
 from tf_vitcnn.checkpoints.released import is_released, load_released, local
+from tf_vitcnn.devices.start import require_tensorflow
 from tf_vitcnn.errors import BadInput, unknown
 from tf_vitcnn.models.specs import SPECS, ConvSpec, MixerSpec, ResNetSpec, Spec, ViTSpec, family_of
 
@@ -153,6 +154,7 @@ def resolved(spec: str) -> tuple[str, Path] | None:
     """Architecture and local path of a checkpoint; None for a model that has none (random, or Keras' own)."""
     if spec.endswith(".keras") or spec.startswith("keras:"):
         return None
+    require_tensorflow()
     if is_released(spec):
         return local(spec)
     architecture, where, _ = parsed(spec)
@@ -176,6 +178,7 @@ def _entry(architecture: str, where: str) -> catalog.Entry | None:
 def _random(spec: str, architecture: str, image_size: Size, seed: int, name: str | None) -> Subject:
     from tf_vitcnn.models import build
 
+    require_tensorflow()
     if architecture not in SPECS:
         raise BadInput(f"{spec}: random weights need sizes; expected a full name such as {architecture}_b16@random")
     sizes = SPECS[architecture]
@@ -190,6 +193,7 @@ def _stored(
     """The network with the weights of a file, a folder or a handle."""
     from tf_vitcnn.models import build
 
+    require_tensorflow()
     found, sizes = checked(architecture, where)
     size = image_size or found.image_size or ((entry.image_size,) * 2 if entry else (224, 224))
     if isinstance(sizes, MixerSpec) and size != found.image_size:

@@ -15,8 +15,10 @@ from tf_vitcnn.checkpoints import hub, ours, timm_vit, torch_conv, transformers_
 from tf_vitcnn.checkpoints.arrays import Array
 from tf_vitcnn.checkpoints.assign import fill, mismatches
 from tf_vitcnn.checkpoints.found import Found
+from tf_vitcnn.checkpoints.releases import find
 from tf_vitcnn.checkpoints.safetensors_file import open_folder, open_safetensors, read_json
 from tf_vitcnn.checkpoints.torch_images import Seen, of_timm, of_transformers
+from tf_vitcnn.devices.start import require_tensorflow
 from tf_vitcnn.errors import BadInput
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ def local(spec: str) -> tuple[str, Path]:
     if not place:
         raise BadInput(f"{spec}: nothing after {spec[-1]!r}; expected a name on the hub, or a folder")
     if spec.startswith("timm:"):
+        known = find(spec)
+        place = known.spec.removeprefix("timm:") if known else place
         return dialect, hub.folder(spec, place if "/" in place else f"timm/{place}")
     if spec.startswith("hf:"):
         return dialect, hub.folder(spec, place)
@@ -93,18 +97,21 @@ def load_released(spec: str, image_size: Size | None, name: str | None) -> Subje
     """The network of a spec, with its weights, its preprocessing and where both came from."""
     from tf_vitcnn.models import build
 
+    require_tensorflow()
     dialect, path, config, found = opened(spec)
     seen = seen_by(dialect, path, config, found, image_size)
     model = build(found.spec, image_size=seen.preprocessing.size, classes=found.classes, seed=None)
     fill(model, found, found.spec, seen.preprocessing.size)
+    known = find(spec)
     about = {
+        **(known.about() if known else {}),
         "family": found.family,
         "source": str(found.source),
         "random": False,
         "reader": {"timm": "timm", "hf": "transformers"}[dialect],
         "architecture": config.get("architecture") or config.get("model_type"),
         "left_out": list(found.left_out),
-        "preprocessing_from": seen.origin,
+        "preprocessing_from": dict.fromkeys(("values", "resize", "crop"), seen.origin),
     }
     return ours.subject(name or default_name(spec, path), spec, model, found.spec, seen.preprocessing, about)
 

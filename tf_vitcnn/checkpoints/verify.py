@@ -1,7 +1,8 @@
 """Proof that a checkpoint was understood: the original graph's answers against ours, or counts where there is no graph.
 
 For a SavedModel the original's signature and our model see the same images. For an npz, arrays and parameters are
-counted in the file and in the architecture (strict loading has compared every name and shape before).
+counted in the file and in the architecture (strict loading has compared every name and shape before). Checkpoints of
+timm and transformers are run by these where they are installed.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tf_vitcnn.checkpoints import verify_torch
 from tf_vitcnn.checkpoints.arrays import parameters
 from tf_vitcnn.checkpoints.load import checked, resolved
+from tf_vitcnn.checkpoints.released import is_released, opened
 from tf_vitcnn.checkpoints.saved_model import variables
 from tf_vitcnn.errors import BadInput
 
@@ -33,10 +36,12 @@ class Agreement:
     agrees: bool | None  # None: there is nothing to compare with
 
 
-def verify(spec: str, images: int = 4, seed: int = 0) -> Agreement:
+def verify(spec: str, images: int = 4, seed: int = 0, python: str | None = None) -> Agreement:
     """The comparison that the spec's source allows."""
     from tf_vitcnn.checkpoints.load import load
 
+    if is_released(spec):
+        return against_library(spec, images, seed, python)
     source = resolved(spec)
     subject = load(spec)
     if source is None:
@@ -45,6 +50,33 @@ def verify(spec: str, images: int = 4, seed: int = 0) -> Agreement:
     if source[1].is_dir():
         return against_graph(subject, source[1], images, seed)
     return counts(subject, *source)
+
+
+def against_library(spec: str, images: int, seed: int, python: str | None = None) -> Agreement:
+    """Largest difference between what timm or transformers answers and our model; counts where they are missing."""
+    from tf_vitcnn.checkpoints.load import load
+
+    there, subject = opened(spec), load(spec)
+    counted = f"{there.path}: {len(there.found.arrays)} arrays, {subject.provenance['parameters']:,} parameters"
+    shape = (images, *subject.preprocessing.size, 3)
+    batch = np.random.default_rng(seed).uniform(-2, 2, shape).astype(np.float32)
+    library = verify_torch.LIBRARY[there.dialect]
+    theirs = verify_torch.theirs(there, batch, python)
+    if theirs is None:
+        # strict loading has compared every name and shape
+        told = f"only counted: pip install torch {library} to compare answers, or name a Python that has them: --python"
+        return Agreement((counted, told), None)
+    name, ours = verify_torch.ours(subject, batch)
+    if theirs.shape != ours.shape:
+        raise BadInput(f"{there.path}: {library} answers with {list(theirs.shape)}; {name} has {list(ours.shape)}")
+    absolute = float(np.abs(theirs - ours).max())
+    relative = absolute / max(float(np.abs(theirs).max()), 1e-30)
+    lines = (
+        counted,
+        f"{name} {list(ours.shape)} of {images} random images, the original run by {library}",
+        f"largest difference: absolute {absolute:.3g}, relative {relative:.3g} (at most {TOLERANCE:g} agrees)",
+    )
+    return Agreement(lines, bool(relative <= TOLERANCE))
 
 
 def counts(subject: Subject, architecture: str, path: Path) -> Agreement:

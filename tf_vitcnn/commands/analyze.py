@@ -18,7 +18,7 @@ from tf_vitcnn.analyses.base import Analysis
 from tf_vitcnn.commands.edge import say
 from tf_vitcnn.commands.flags import Page, parse
 from tf_vitcnn.commands.networks import Networks, import_all, said
-from tf_vitcnn.devices.start import start_tensorflow
+from tf_vitcnn.devices.start import require_tensorflow, start_tensorflow
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.tables.files import discard_parts
 from tf_vitcnn.tables.read import differences, read_sidecar
@@ -133,6 +133,7 @@ def _example(kinds: list[type[Analysis]]) -> str:
 def analyze(chosen: tuple[Analysis, ...], flags: Flags) -> int:
     """Computes what is not there yet and writes it."""
     check(flags)
+    require_tensorflow()
     start_tensorflow()
     from tf_vitcnn.devices.strategy import naming_lost_worker
 

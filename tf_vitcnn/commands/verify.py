@@ -1,7 +1,7 @@
 """A checkpoint's original graph against our model, or its counts.
 
-Of a SavedModel the largest difference between what the original and our model answer; of files without a graph, arrays
-and parameters there and here. Exits 0 when they agree, 1 when they do not, 2 for bad input (a wrong architecture is bad
+Of a SavedModel, and of timm: and hf: where PyTorch is installed, the largest difference between what the original and
+our model answer; of other files, arrays and parameters there and here. Exits 0 when they agree, 1 when they do not, 2 for bad input (a wrong architecture is bad
 input).
 """
 
@@ -23,6 +23,8 @@ class Flags:
     """random images that both see"""
     seed: int = 0
     """of the images"""
+    python: str | None = None
+    """the interpreter that has torch and timm or transformers, for timm: and hf:; this one by default"""
 
 
 def main(args: list[str], prog: str) -> int | None:
@@ -37,7 +39,7 @@ def check(flags: Flags) -> int:
 
     resolved(flags.spec)  # what cannot be found is refused before TensorFlow loads
     start_tensorflow()
-    found = verify(flags.spec, flags.images, flags.seed)
+    found = verify(flags.spec, flags.images, flags.seed, flags.python)
     print("\n".join(found.lines))
     if found.agrees is not None:
         print("agrees" if found.agrees else "DISAGREES")

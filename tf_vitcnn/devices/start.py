@@ -10,6 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from tf_vitcnn.errors import BadInput
+
 
 @contextlib.contextmanager
 def stderr_closed() -> Iterator[None]:
@@ -80,6 +82,14 @@ def keep_memory() -> None:
     # TensorFlow's default limit of 64 GB is too small for a TPU's host; the machine's own memory is the limit here
     machine = psutil.virtual_memory().total >> 20
     os.environ.setdefault("TF_CPU_BFC_MEM_LIMIT_IN_MB", str(2 * machine))
+
+
+def require_tensorflow() -> None:
+    """Refuses another backend of Keras, before Keras is imported where that is still possible."""
+    keras = sys.modules.get("keras")
+    backend = keras.config.backend() if keras else os.environ.get("KERAS_BACKEND", "tensorflow")
+    if backend != "tensorflow":
+        raise BadInput(f"KERAS_BACKEND is {backend}: checkpoints are read with the TensorFlow backend only; unset it")
 
 
 def start_tensorflow() -> None:
