@@ -143,7 +143,11 @@ def refuse_unknown(spec: str) -> None:
         if not Path(spec).expanduser().is_file():
             raise BadInput(f"{spec}: no such file; expected a saved Keras model")
         return
-    if spec.startswith("keras:") or is_released(spec):
+    if spec.startswith("keras:"):
+        return
+    if is_released(spec):
+        if not spec.startswith(("timm:", "hf:")):
+            local(spec)
         return
     architecture, where, _ = parsed(spec)
     if where != "random" and "://" not in where and not where.startswith("kaggle:"):

@@ -64,7 +64,15 @@ def _ending() -> None:
 
 def _row(entry: catalog.Entry) -> tuple[str, ...]:
     data = f"{entry.finetuned_from} + {entry.trained_on}" if entry.finetuned_from else entry.trained_on
-    return (entry.model, entry.variant, *_counts(entry), entry.licence, data, _input(entry.preprocessing()), entry.source)
+    return (
+        entry.model,
+        entry.variant,
+        *_counts(entry),
+        entry.licence,
+        data,
+        _input(entry.preprocessing()),
+        entry.source,
+    )
 
 
 def _release(release: Release) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
-"""A checkpoint's original graph against our model, or its counts.
+"""A checkpoint's original against our model, or its counts.
 
 Of a SavedModel, and of timm: and hf: where PyTorch is installed, the largest difference between what the original and
-our model answer; of other files, arrays and parameters there and here. Exits 0 when they agree, 1 when they do not, 2 for bad input (a wrong architecture is bad
-input).
+our model answer; of other files, arrays and parameters there and here. Exits 0 when they agree, 1 when they do not,
+2 for bad input (a wrong architecture is bad input).
 """
 
 import dataclasses
