@@ -12,6 +12,7 @@ import tensorflow as tf
 import tf_vitcnn
 from tf_vitcnn import analyses
 from tf_vitcnn.analyses.base import PerImage, PerMinibatch
+from tf_vitcnn.stats.resample import standard_error
 
 # the least that each analysis needs to run on toy data; a new one runs with the defaults of its kind
 FIELDS = {
@@ -47,6 +48,10 @@ def test_micro_batches_replicas_and_a_resumed_run_give_the_same_table(name, tmp_
     subject, against = subjects(kind)
     one = run(name, subject, against)
     assert list(one.columns)[: len(kind.schema.keys)] == list(kind.schema.keys)
+    groups = one.attrs["groups"]
+    assert set(groups) >= {value for value in kind.schema.values if f"{value}_se" in one.columns}
+    for value, change in groups.items():
+        np.testing.assert_allclose(standard_error(change), one[f"{value}_se"], rtol=1e-3, atol=1e-6, err_msg=value)
     variants = {"resumed": {"resume_dir": str(tmp_path)}}
     if issubclass(kind, PerImage):
         variants["micro-batches"] = {"batch": 5}
@@ -59,6 +64,8 @@ def test_micro_batches_replicas_and_a_resumed_run_give_the_same_table(name, tmp_
     again = run(name, mirrored, other, strategy=strategy)
     pd.testing.assert_frame_equal(again[list(kind.schema.keys)], one[list(kind.schema.keys)])
     np.testing.assert_allclose(values(again, kind), values(one, kind), rtol=1e-4, atol=1e-5, err_msg="replicas")
+    for value, change in groups.items():
+        np.testing.assert_allclose(again.attrs["groups"][value], change, rtol=1e-3, atol=1e-5, err_msg=value)
     assert not list(tmp_path.iterdir())
 
 

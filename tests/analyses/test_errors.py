@@ -83,7 +83,7 @@ def cka_of(totals):
     return value[0, 0], standard_error(analysis._changes(totals, "xy", *side))[0, 0]
 
 
-def covered_by_cka(kind, repeats, sets, images=512, n=128):
+def covered_by_cka(kind, repeats, sets, images=1024, n=128):
     rng = np.random.default_rng(0)
     x, y = population(kind, rng)
     true = population_cka(x, y)
@@ -135,7 +135,9 @@ def attention_distances(rng):
             f"{k}/{tap}": by_group(v, chosen) for k, v in (("distance", distance), ("kept", kept), ("off_grid", off))
         }
         sums["images"] = by_group(np.ones(POPULATION), chosen)
-        made = AttentionDistance().table(sums | zeros, {}, Run((vit,), ((tap,),), images=len(chosen)))
+        made = AttentionDistance().table(
+            sums | zeros, {}, Run((vit,), ((tap,),), images=len(chosen), note=lambda line: None)
+        )
         return made[["distance_px", "cls_mass"]], made[["distance_px_se", "cls_mass_se"]]
 
     return table, np.stack([distance.sum(0) / kept.sum(0), off.mean(0) / 6], axis=1)
@@ -237,15 +239,3 @@ def test_statistics_of_a_population_are_covered(make):
 def test_statistics_are_covered_in_a_few_data_sets(make):
     covered, _ = coverage(make, 30)
     assert (covered >= 0.88).all()
-
-
-if __name__ == "__main__":
-    import time
-
-    for make in PER_IMAGE:
-        coverage(make, SETS)
-    for kind in ("heavy tails", "offset", "low rank", "high rank"):
-        for repeats in (1, 4, 8):
-            begun = time.perf_counter()
-            covered_by_cka(kind, repeats, SETS)
-            print(f"{time.perf_counter() - begun:.0f} s", flush=True)

@@ -26,6 +26,7 @@ from tf_vitcnn.stats.folded import Stack
 from tf_vitcnn.stats.resample import GROUPS, linearised
 
 ROOM = 2**22  # numbers in the rows that are put together at once: 16 MB
+LEAST = 16  # of them, whatever they take: fewer read whole cache lines for a part of each
 
 
 def shares(
@@ -35,7 +36,7 @@ def shares(
     half = n // 2 + n % 2
     group = tf.pad(group, [[0, 2 * half - n]], constant_values=-1)
     representations = sum(int(block.shape[0]) for block in (*x, *y))
-    count = max(1, min(half, ROOM // (4 * half * representations)))
+    count = min(half, max(LEAST, ROOM // (4 * half * representations)))
     steps = -(-half // count)
     scale = 0.5 * (n - 2) / ((n - 1) * (n - 3))  # folded pairs weigh twice
 

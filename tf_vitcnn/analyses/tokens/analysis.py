@@ -9,7 +9,7 @@ norms of its tokens, so that quantiles are exact.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,7 +23,7 @@ from tf_vitcnn.analyses.layout import Grid, find_grid, grid_of
 from tf_vitcnn.analyses.tokens.charts import DRAWINGS, draw
 from tf_vitcnn.analyses.tokens.claims import CLAIMS
 from tf_vitcnn.stats import tokens
-from tf_vitcnn.stats.resample import GROUPS
+from tf_vitcnn.stats.resample import GROUPS, of_present, standard_error
 from tf_vitcnn.tables.groups import with_groups
 from tf_vitcnn.tables.schema import Schema
 
@@ -118,8 +118,9 @@ class Tokens(PerImage):
         for tap in run.taps[0]:
             value, without = self._layer(totals, run, tap, tap == last)
             change = np.array([[g.get(name, np.nan) - value[name] for name in value] for g in without])  # [G, s]
+            change = of_present(change, np.array([bool(g) for g in without]))
             changes.append(change)
-            for name, error in zip(value, _standard_errors(change), strict=True):
+            for name, error in zip(value, standard_error(change), strict=True):
                 about = {"model": run.subject.name, "depth": run.subject.depths[tap], "layer": tap}
                 rows.append({**about, "statistic": name, "value": value[name], "value_se": error})
         table = with_groups(pd.DataFrame(rows), {"value": np.concatenate(changes, axis=1)})
@@ -196,14 +197,3 @@ def _ratio(sums: np.ndarray, counts: np.ndarray, without: int | None) -> float:
     kept = np.arange(len(sums)) != without
     count = counts[kept].sum()
     return float(sums[kept].sum() / count) if count else np.nan
-
-
-def _standard_errors(change: np.ndarray) -> Iterator[float]:
-    """Jackknife over the groups that hold images, [G, s] -> s."""
-    present = ~np.isnan(change).all(axis=1)
-    count = int(present.sum())
-    if count < 2:
-        yield from np.full(change.shape[1], np.nan)
-        return
-    kept = change[present]
-    yield from np.sqrt((count - 1) / count * np.sum((kept - kept.mean(axis=0)) ** 2, axis=0))
