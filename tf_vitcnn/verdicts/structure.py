@@ -15,7 +15,7 @@ Where there is no record our own grammar of taps says the same.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +24,12 @@ from tf_vitcnn.errors import Unanswerable
 
 # what older sidecars call the families
 FAMILIES = {"deit": "vit", "hybrid": "vit", "bit": "resnet", "foreign": "other"}
+# the stream after an addition, and what its branch may be called: the first that is there is the last of the branch
 BRANCHES = {
-    **{"attn/out": "resid/mid", "mlp/out": "resid/post"},
-    **{"tokenmix/out": "resid/mid", "chanmix/out": "resid/post", "branch/out": "resid/post"},
+    "resid/mid": ("ls1/out", "attn/out", "tokenmix/out"),
+    "resid/post": ("ls2/out", "mlp/out", "chanmix/out"),
 }
+OF_UNIT = {"resid/post": ("ls1/out", "branch/out", "mlp/out")}
 
 
 def family(subject: Mapping[str, Any]) -> str:
@@ -116,12 +118,25 @@ def _recorded(record: Mapping[str, Any], names: Sequence[str]) -> Structure:
             stage=int(unit.get("stage", 1)),
             grid=(int(grid[0]), int(grid[1])),
             attends=bool(unit.get("attends")),
-            first=str(unit.get("first") or unit["branch"]),
+            first=_first(names, str(unit["branch"]), str(unit.get("first") or unit["branch"])),
         )
         for i, unit in enumerate(record.get("units") or ())
         for grid in [unit.get("grid") or (0, 0)]  # not known
     )
-    return Structure(tuple(names), units, tuple(record.get("attention") or ()), tuple(record.get("extra") or ()))
+    attention = _attention(str(name) for name in record.get("attention") or ())
+    return Structure(tuple(names), units, attention, tuple(record.get("extra") or ()))
+
+
+def _attention(names: Iterable[str]) -> tuple[str, ...]:
+    """The blocks' attention; a head that pools by attention is none of them."""
+    return tuple(name for name in names if not name.startswith("head/"))
+
+
+def _first(names: Sequence[str], branch: str, recorded: str) -> str:
+    """The first tap of a unit: of its block, where that has a name; a stem is no part of the first unit."""
+    if taps.parse(branch) is None:
+        return recorded
+    return next((name for name in names if taps.block_of(name) == taps.block_of(branch)), recorded)
 
 
 def _named(names: Sequence[str], subject: Mapping[str, Any]) -> Structure:
@@ -129,14 +144,14 @@ def _named(names: Sequence[str], subject: Mapping[str, Any]) -> Structure:
     there = set(names)
     units, blocks = [], list(dict.fromkeys(taps.block_of(name) for name in names if taps.parse(name)))
     for index, block in enumerate(blocks):
-        inside = [name for name in names if taps.block_of(name) == block]
-        for site, stream in BRANCHES.items():
-            branch, end = f"{block}/{site}", f"{block}/{stream}"
-            if branch in there and end in there:
-                stage = taps.stage_of(branch) or 1
-                grid = _grid(taps.stage_of(branch), subject)
-                units.append(Unit(branch, end, index, stage, grid, site == "attn/out", inside[0]))
-    attention = tuple(name for name in names if name.endswith("attn/probs") and taps.parse(name))
+        stage = taps.stage_of(block + "/")
+        for stream, sites in (BRANCHES if stage is None else OF_UNIT).items():
+            branch = next((f"{block}/{site}" for site in sites if f"{block}/{site}" in there), "")
+            if branch and f"{block}/{stream}" in there:
+                attends = stream == "resid/mid" and f"{block}/attn/out" in there
+                grid, first = _grid(stage, subject), _first(names, branch, branch)
+                units.append(Unit(branch, f"{block}/{stream}", index, stage or 1, grid, attends, first))
+    attention = _attention(name for name in names if name.endswith("attn/probs") and taps.parse(name))
     extra = ("cls",) if family(subject) == "vit" and subject.get("pool") == "cls" else ()
     return Structure(tuple(names), tuple(units), attention, extra)
 
