@@ -13,12 +13,12 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 if TYPE_CHECKING:
     from tf_vitcnn import stats, surgery
-    from tf_vitcnn.analyses import chart, interval, read_table
+    from tf_vitcnn.analyses import chart, interval, read_table, show
     from tf_vitcnn.checkpoints.load import load
     from tf_vitcnn.engine.door import run
     from tf_vitcnn.subject import Subject
 
-__all__ = ["Subject", "chart", "interval", "load", "read_table", "run", "stats", "surgery"]
+__all__ = ["Subject", "chart", "interval", "load", "read_table", "run", "show", "stats", "surgery"]
 __version__ = "0.1.0"
 
 _HOME = {
@@ -28,6 +28,7 @@ _HOME = {
     "load": "checkpoints.load",
     "read_table": "analyses",
     "run": "engine.door",
+    "show": "analyses",
 }
 
 

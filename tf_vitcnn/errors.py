@@ -1,6 +1,7 @@
 """The one exception that speaks to a user."""
 
 import difflib
+import re
 import struct
 import tokenize
 import zipfile
@@ -10,6 +11,10 @@ from collections.abc import Iterable
 
 class BadInput(ValueError):
     """A request that cannot be met: one line that names the thing, what was expected and what to do."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the line alone, in its own terms."""
+        return [f"{type(self).__name__}: {keywords(first_line(self))}"]
 
 
 # What the readers of NumPy, zip, JSON and TOML raise for a damaged file. NumPy parses an array's header as a Python
@@ -33,6 +38,15 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> BadInput:
 def first_line(error: BaseException) -> str:
     """An exception as one line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def keywords(said: str) -> str:
+    """Flags as Python's keywords: `--image-size 32` is `image_size=32`."""
+
+    def keyword(flag: re.Match[str]) -> str:
+        return flag[1].replace("-", "_") + (f"={flag[2]}" if flag[2] else "")
+
+    return re.sub(r"(?<![\w-])--([a-z][a-z0-9-]*)(?: (\d[\w.]*)(?![\w.]))?", keyword, said)
 
 
 class Unanswerable(Exception):

@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tf_vitcnn.analyses.base import Analysis
-from tf_vitcnn.errors import unknown
+from tf_vitcnn.errors import BadInput, unknown
 from tf_vitcnn.tables import read, training_log
 from tf_vitcnn.tables.schema import Schema
 from tf_vitcnn.verdicts.interval import Interval
@@ -67,6 +67,33 @@ def interval(
     return of_statistic(opened, statistic, level, jumps=jumps, seed=seed)
 
 
-def chart(table: "pd.DataFrame", analysis_name: str) -> "altair.Chart":
-    """The figure of a table, by its analysis' name."""
-    return find(analysis_name).chart(table)
+def chart(table: "pd.DataFrame", analysis_name: str | None = None) -> "altair.Chart":
+    """The figure of a table: by its analysis' name, else by its own provenance, else by its columns."""
+    return find(analysis_name or analysis_of(table)).chart(table)
+
+
+def analysis_of(table: "pd.DataFrame") -> str:
+    """Which analysis made that table."""
+    recorded = table.attrs.get("sidecar", {}).get("analysis")
+    if recorded:
+        return str(recorded)
+    # a table that pandas joined or cut has lost its provenance; columns tell most of them apart
+    fitting = [name for name in names() if _fits(find(name).schema, set(map(str, table)))]
+    if len(fitting) == 1:
+        return fitting[0]
+    choices = ", ".join(fitting or names())
+    raise BadInput(f"a table of columns {', '.join(map(str, table))}: name its analysis, one of {choices}")
+
+
+def _fits(schema: Schema, columns: set[str]) -> bool:
+    needed = {*schema.keys, *schema.values} - set(schema.optional)
+    return needed <= columns <= {*schema.keys, *schema.values}
+
+
+def show(shown: Any) -> Any:
+    """A table's figure, or any chart, as every notebook draws it, offline too."""
+    import pandas as pd
+
+    from tf_vitcnn.charts import notebook
+
+    return notebook.show(chart(shown) if isinstance(shown, pd.DataFrame) else shown)

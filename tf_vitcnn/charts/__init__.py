@@ -15,7 +15,10 @@
 Charts never compute: a chart's fields are columns of its table's Schema (or positions in `marks.DERIVED`).
 """
 
-from tf_vitcnn.charts import marks, theme, words
+from tf_vitcnn.charts import marks, notebook, theme, words
 from tf_vitcnn.charts.drawing import Drawing, Panel, side_by_side
+from tf_vitcnn.charts.notebook import show
 
-__all__ = ["Drawing", "Panel", "marks", "side_by_side", "theme", "words"]
+__all__ = ["Drawing", "Panel", "marks", "show", "side_by_side", "theme", "words"]
+
+notebook.enable()

@@ -93,10 +93,11 @@ def require_tensorflow() -> None:
 
 
 def start_tensorflow() -> None:
-    """Imports TensorFlow and looks for its devices, once, without the messages that speak to its developers."""
+    """Imports TensorFlow and looks for its devices, without the messages that speak to its developers.
+
+    The same where a user imported TensorFlow or Keras before.
+    """
     keep_memory()
-    if "tensorflow" in sys.modules:
-        return
     with stderr_closed():
         import tensorflow as tf
 

@@ -1,11 +1,13 @@
-"""How far a run is: a bar on a terminal, one line a minute elsewhere."""
+"""How far a run is: a bar on a terminal or in a notebook, one line a minute elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
+import warnings
+from typing import Any
 
-from tqdm import tqdm
+from tf_vitcnn.devices import notebook
 
 
 class ProgressBar:
@@ -15,8 +17,8 @@ class ProgressBar:
         self.total, self.done, self.stage = total, float(done), ""
         self.start, self.first, self.told = time.monotonic(), float(done), time.monotonic()
         self.quiet = quiet
-        terminal = sys.stderr.isatty() and not quiet
-        self.bar = tqdm(total=total, initial=done, unit="image", unit_scale=True, leave=False) if terminal else None
+        watched = (sys.stderr.isatty() or notebook.running()) and not quiet
+        self.bar = _bar(total=total, initial=done, unit="image", unit_scale=True, leave=False) if watched else None
 
     def add(self, images: float, stage: str = "") -> None:
         """Counts images as done; says so when it is time."""
@@ -38,3 +40,12 @@ class ProgressBar:
         """Takes the bar off the terminal."""
         if self.bar is not None:
             self.bar.close()
+
+
+def _bar(**settings: Any) -> Any:
+    """The bar of a terminal, or a notebook's own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a notebook without widgets: tqdm then draws its bar as text
+        from tqdm.auto import tqdm
+
+        return tqdm(**settings)
