@@ -1,0 +1,84 @@
+"""Each measure against the library that people know it from, in its limits, and at chance."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy.spatial import procrustes as scipy_procrustes
+from scipy.spatial.distance import pdist
+from scipy.stats import ortho_group, spearmanr
+from sklearn.neighbors import NearestNeighbors
+
+from tf_vitcnn.stats import measures
+
+N = 60
+
+
+def gram(*representations):
+    return tf.constant(np.stack([x @ x.T for x in representations]), tf.float32)
+
+
+@pytest.fixture
+def pair():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(N, 30))
+    y = np.tanh(x @ rng.normal(size=(30, 40)) * 0.2) + 0.5 * rng.normal(size=(N, 40))
+    return x - x.mean(0), y - y.mean(0)
+
+
+def rsa(x, y):
+    a, b = measures.ranks(gram(x, y)).numpy().reshape(2, -1)
+    return a @ b / np.sqrt(a @ a * (b @ b))
+
+
+def knn(x, y, count=10):
+    a, b = measures.neighbours(gram(x, y), count).numpy()
+    return measures.beyond_chance((a * b).sum() / (N * count), N, count)
+
+
+def procrustes(x, y):
+    a, b = measures.roots(gram(x, y))[:, None].numpy()
+    return float(measures.procrustes(measures.overlap(a, b).numpy())[0, 0])
+
+
+ALL = {"rsa": rsa, "knn": knn, "procrustes": procrustes}
+
+
+def test_rsa_is_scipy_s_spearman_of_the_distances(pair):
+    assert rsa(*pair) == pytest.approx(spearmanr(*(pdist(x) for x in pair)).statistic, abs=1e-5)
+
+
+def test_tied_distances_share_their_rank():
+    x = np.eye(6)[np.repeat(np.arange(3), 2)]  # three pairs of equal examples: distances 0 and sqrt 2 only
+    y = np.random.default_rng(1).normal(size=(6, 4))
+    wanted = spearmanr(pdist(x), pdist(y)).statistic
+    a, b = measures.ranks(gram(x, y)).numpy().reshape(2, -1)
+    assert a @ b / np.sqrt(a @ a * (b @ b)) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_shared_neighbours_are_those_of_scikit_learn(pair):
+    lists = [NearestNeighbors(n_neighbors=10).fit(x).kneighbors(return_distance=False) for x in pair]
+    shared = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(*lists, strict=True)])
+    assert knn(*pair) == pytest.approx((shared - 10 / 59) / (1 - 10 / 59), abs=1e-6)
+
+
+@pytest.mark.parametrize("rank", [30, 3])
+def test_procrustes_is_scipy_s(pair, rank):
+    x, y = pair
+    x = np.pad(x[:, :rank], [(0, 0), (0, 40 - rank)])
+    _, _, disparity = scipy_procrustes(x, y)  # 1 - |XᵀY|_*²
+    wanted = 1 - 2 / np.pi * np.arccos(np.sqrt(1 - disparity))
+    assert procrustes(x, y) == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_rotated_scaled_shifted_copy_is_the_same(pair, name):
+    x = pair[0]
+    moved = 7.0 * x @ ortho_group.rvs(30, random_state=0)
+    assert ALL[name](x, moved) == pytest.approx(1, abs=2e-4 if name == "procrustes" else 1e-5)
+
+
+@pytest.mark.parametrize("name", ["rsa", "knn"])
+def test_unrelated_gaussians_are_at_chance(name):
+    rng = np.random.default_rng(3)
+    found = [ALL[name](rng.normal(size=(N, 20)), rng.normal(size=(N, 20))) for _ in range(40)]
+    assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(40)

@@ -1,0 +1,83 @@
+"""Other measures of how alike two representations are, from the same centred Grams as CKA.
+
+    rsa         Spearman's correlation of the distances between examples (Kriegeskorte et al., 2008)
+    knn         share of the `NEIGHBOURS` nearest neighbours that both have, chance taken out (Huh et al., 2024)
+    procrustes  1 - 2/pi arccos |Xᵀ Y|_*, X and Y centred and of unit norm (Williams et al., 2021)
+
+All but the last are inner products of one matrix per representation, as HSIC is, so that one matrix product gives every
+pair: `ranks` and `neighbours` make these matrices. |Xᵀ Y|_* is the nuclear norm of sqrt(K) sqrt(L); `roots` gives the
+roots. Distances and neighbours need no centring. Axes: r representation, n example, l layer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+NEIGHBOURS = 10
+
+
+def distances(k: Any) -> Any:
+    """Squared distances between the examples of Grams [r, n, n], zero on the diagonal."""
+    norms = tf.linalg.diag_part(k)
+    squared = norms[:, :, tf.newaxis] + norms[:, tf.newaxis, :] - 2.0 * k
+    return tf.linalg.set_diag(squared, tf.zeros_like(norms))
+
+
+def ranks(k: Any) -> Any:
+    """Centred ranks of the distances [r, n, n] from -1/2 to 1/2, ties sharing theirs; zero on the diagonal."""
+    n = int(k.shape[-1])
+    upper = np.triu_indices(n, 1)
+    flat = tf.gather(tf.reshape(distances(k), [-1, n * n]), upper[0] * n + upper[1], axis=1)  # [r, m]
+    ordered = tf.sort(flat, axis=-1)
+    # a value's rank is midway between how many are smaller and how many are not larger
+    below = tf.searchsorted(ordered, flat, side="left")
+    through = tf.searchsorted(ordered, flat, side="right")
+    # whole numbers until here: a sum of two ranks of a million pairs is exact in float32
+    count = len(upper[0])
+    centred = (tf.cast(below + through, tf.float32) - count) / (2.0 * count)
+    place = np.zeros((n, n), np.int32)
+    place[upper] = np.arange(count)
+    full = tf.gather(centred, np.maximum(place, place.T).ravel(), axis=1)
+    return tf.linalg.set_diag(tf.reshape(full, [-1, n, n]), tf.zeros([tf.shape(k)[0], n], tf.float32))
+
+
+def neighbours(k: Any, count: int = NEIGHBOURS) -> Any:
+    """1 where an example is among the nearest `count` of another (row), else 0: [r, n, n]."""
+    n = int(k.shape[-1])
+    # itself is no neighbour
+    apart = tf.linalg.set_diag(distances(k), tf.fill([tf.shape(k)[0], n], tf.constant(np.inf, k.dtype)))
+    nearest = tf.math.top_k(-apart, k=count).indices  # [r, n, count]
+    return tf.reduce_sum(tf.one_hot(nearest, n, dtype=tf.float32), axis=2)
+
+
+def beyond_chance(shared: Any, n: int, count: int = NEIGHBOURS) -> Any:
+    """The share of common neighbours less that of two unrelated representations, count / (n - 1): 1 at most."""
+    chance = count / (n - 1)
+    return (shared - chance) / (1 - chance)
+
+
+def roots(k: Any) -> Any:
+    """sqrt(H K H) / |X| [r, n, n] in float64: in float32 the root of a rounding error is no longer small."""
+    k = tf.cast(k, tf.float64)
+    rows = tf.reduce_mean(k, axis=-1, keepdims=True)
+    centred = k - rows - tf.linalg.matrix_transpose(rows) + tf.reduce_mean(rows, axis=-2, keepdims=True)
+    values, vectors = tf.linalg.eigh(centred)
+    # below float32's rounding of the Gram there is nothing
+    floor = tf.reduce_max(values, axis=-1, keepdims=True) * (np.finfo(np.float32).eps * int(k.shape[-1]))
+    values = tf.where(values > floor, values, tf.zeros_like(values))
+    unit = values / tf.maximum(tf.reduce_sum(values, axis=-1, keepdims=True), np.finfo(np.float64).tiny)
+    return tf.linalg.matmul(vectors * tf.sqrt(unit)[:, tf.newaxis, :], vectors, transpose_b=True)
+
+
+def overlap(x: Any, y: Any) -> Any:
+    """|Xᵀ Y|_* of the roots [l, n, n] and [l', n, n] of unit norm: [l, l']."""
+    pairs = tf.linalg.matmul(x[:, tf.newaxis], y[tf.newaxis])
+    return tf.reduce_sum(tf.linalg.svd(pairs, compute_uv=False), axis=-1)
+
+
+def procrustes(overlaps: np.ndarray) -> np.ndarray:
+    """1 for representations that a rotation and a scale make equal, 0 for those at a right angle."""
+    return 1 - 2 / np.pi * np.arccos(np.clip(overlaps, -1, 1))
