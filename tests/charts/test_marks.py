@@ -10,7 +10,7 @@ import pytest
 from tests import synthetic, toys
 from tf_vitcnn import analyses
 from tf_vitcnn.analyses import read_table
-from tf_vitcnn.analyses.base import drawings_of
+from tf_vitcnn.analyses.base import PerMinibatch, drawings_of
 from tf_vitcnn.charts import marks, theme
 from tf_vitcnn.engine.door import run
 
@@ -57,7 +57,13 @@ def tables(tmp_path_factory):
     found = [read_table(file) for file in files]
     there = {table.attrs["sidecar"]["analysis"] for table in found}
     # what has no table made up for it shows a real one
-    return found + [run(n, toys.shared("vit"), "digits:test", images=4) for n in analyses.names() if n not in there]
+    return found + [real(name) for name in analyses.names() if name not in there]
+
+
+def real(name):
+    """A table of real activations."""
+    size = {"batch": 12} if issubclass(analyses.find(name), PerMinibatch) else {}
+    return run(name, toys.shared("vit"), "digits:test", images=24, **size)
 
 
 @pytest.mark.parametrize("name", analyses.names())

@@ -8,7 +8,7 @@ from scipy.spatial.distance import pdist
 from scipy.stats import ortho_group, spearmanr
 from sklearn.neighbors import NearestNeighbors
 
-from tf_vitcnn.stats import measures
+from tf_vitcnn.stats import measures, shares
 
 N = 60
 
@@ -36,7 +36,7 @@ def knn(x, y, count=10):
 
 
 def procrustes(x, y):
-    a, b = measures.roots(gram(x, y))[:, None].numpy()
+    a, b = measures.flat(measures.roots(gram(x, y))).numpy()[:, None]
     return float(measures.procrustes(measures.overlap(a, b).numpy())[0, 0])
 
 
@@ -75,6 +75,21 @@ def test_a_rotated_scaled_shifted_copy_is_the_same(pair, name):
     x = pair[0]
     moved = 7.0 * x @ ortho_group.rvs(30, random_state=0)
     assert ALL[name](x, moved) == pytest.approx(1, abs=2e-4 if name == "procrustes" else 1e-5)
+
+
+def test_overlaps_of_a_stack_with_itself_are_those_of_two_stacks(pair):
+    x = measures.flat(measures.roots(gram(pair[0], pair[1], pair[0] ** 2)))
+    np.testing.assert_allclose(measures.overlap(x), measures.overlap(x, tf.identity(x)), atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [8, 9])
+def test_shares_of_whole_matrices_are_their_rows_and_columns_products_by_group(n):
+    rng = np.random.default_rng(n)
+    x, y = rng.normal(size=(2, 3, n, n)).astype(np.float32)
+    group = np.arange(n) % 20
+    found = shares.shares([x.reshape(3, -1)], [y.reshape(3, -1)], n, tf.constant(group, tf.int32), flat=True)
+    both = np.einsum("aij,bij->iab", x, y) + np.einsum("aij,bij->jab", x, y)
+    np.testing.assert_allclose(found["xy"].numpy()[:n], both / 2 * (n - 2) / ((n - 1) * (n - 3)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["rsa", "knn"])

@@ -189,6 +189,7 @@ class View:
     tap: str
     keys: tuple[str, ...]
     split: Callable[[Any], Any]
+    also: tuple[str, ...] = ()  # measures of this view alone, beside those of the whole analysis
 
 
 class Extra(NamedTuple):
@@ -216,7 +217,7 @@ class PerMinibatch(Analysis):
         return "float32"
 
     def centrings(self) -> tuple[str, ...]:
-        """`u` for the unbiased estimator; `biased` as well adds its sums under `biased/`."""
+        """What is summed (folded.FORMS): `u`, the unbiased estimator, and under `NAME/` what else is wanted."""
         return ("u",)
 
     def extra(self, run: Run) -> Mapping[str, Extra]:

@@ -11,19 +11,35 @@ Axes: r representation, b n example, p feature, f folded entry, l layer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tf_vitcnn.stats import hsic
+from tf_vitcnn.stats import hsic, measures
 
 TOGETHER = 64  # representations whose Grams are centred in one call, and stacked in one block
 
 Stack = list[Any]  # blocks [<= TOGETHER + r, f]
 
-CENTRE = {"u": hsic.u_centre, "biased": hsic.double_centre}
+
+class Form(NamedTuple):
+    """What stands for a Gram in the sums of one measure, and how it is laid out as a vector."""
+
+    matrix: Callable[[Any], Any]  # [r, n, n] -> [r, n, n]
+    vector: Callable[[Any], Any]  # [r, n, n] -> [r, f], of the same inner products
+    size: float  # of the vector, in folded Grams
+
+
+FORMS = {
+    "u": Form(hsic.u_centre, hsic.fold, 1),
+    "biased": Form(hsic.double_centre, hsic.fold, 1),
+    "rsa": Form(measures.ranks, hsic.fold, 1),
+    "knn": Form(measures.neighbours, measures.flat, 2),
+    "procrustes": Form(measures.roots, measures.flat, 4),
+}
+GROUPED = ("u", "rsa", "knn")  # measures whose sums are kept by groups of images
 
 
 def grams(
@@ -44,7 +60,7 @@ def vectors(k: Any, scale: Any, offset: Any, centrings: Sequence[str]) -> tuple[
     trace = tf.linalg.trace(k)
     # the trace of H K H: what centring leaves of the norm
     centred = trace - tf.reduce_sum(k, axis=[1, 2]) / n
-    folded = {name: hsic.fold(CENTRE[name](k)) for name in centrings}
+    folded = {name: FORMS[name].vector(FORMS[name].matrix(k)) for name in centrings}
     return folded, tf.stack([centred, trace + n * offset * scale**2])
 
 
@@ -98,3 +114,11 @@ def products(x: Stack, y: Stack, wanted: frozenset[str] = frozenset({"xy"})) -> 
     pairs = matching if "matching" in wanted else inner
     found = {"xy": pairs(x, y), "xx": own(x), "yy": own(y)}
     return found | {f"{key}_full": symmetric(s) for key, s in (("xx", x), ("yy", y)) if key in wanted}
+
+
+def sums(form: str, x: Stack, y: Stack, n: int, wanted: frozenset[str]) -> dict[str, Any]:
+    """What one minibatch of n examples adds to a measure's totals, by the names of `products`."""
+    if form == "procrustes":  # no inner product: a decomposition for every pair
+        return {"xy": measures.overlap(tf.concat(x, axis=0), tf.concat(y, axis=0) if y else None)}
+    scale = 1.0 / hsic.normaliser(n, form == "biased")
+    return {key: value * scale for key, value in products(x, y, wanted).items()}

@@ -53,6 +53,11 @@ def neighbours(k: Any, count: int = NEIGHBOURS) -> Any:
     return tf.reduce_sum(tf.one_hot(nearest, n, dtype=tf.float32), axis=2)
 
 
+def flat(matrices: Any) -> Any:
+    """Matrices [r, n, n], symmetric or not, as vectors [r, n²]."""
+    return tf.reshape(matrices, [tf.shape(matrices)[0], matrices.shape[-1] ** 2])
+
+
 def beyond_chance(shared: Any, n: int, count: int = NEIGHBOURS) -> Any:
     """The share of common neighbours less that of two unrelated representations, count / (n - 1): 1 at most."""
     chance = count / (n - 1)
@@ -72,10 +77,23 @@ def roots(k: Any) -> Any:
     return tf.linalg.matmul(vectors * tf.sqrt(unit)[:, tf.newaxis, :], vectors, transpose_b=True)
 
 
-def overlap(x: Any, y: Any) -> Any:
-    """|Xᵀ Y|_* of the roots [l, n, n] and [l', n, n] of unit norm: [l, l']."""
-    pairs = tf.linalg.matmul(x[:, tf.newaxis], y[tf.newaxis])
-    return tf.reduce_sum(tf.linalg.svd(pairs, compute_uv=False), axis=-1)
+def overlap(x: Any, y: Any | None = None) -> Any:
+    """|Xᵀ Y|_* of roots of unit norm [l, n²] and [l', n²], as `flat` lays them out: [l, l'] float32."""
+    n = round(int(x.shape[-1]) ** 0.5)
+    rows, columns = int(x.shape[0]), int((x if y is None else y).shape[0])
+    x = tf.reshape(x, [-1, n, n])
+    y = x if y is None else tf.reshape(y, [-1, n, n])
+    at = [(i, j) for i in range(rows) for j in range(columns) if y is not x or i <= j]
+
+    def one(pair: Any) -> Any:
+        return tf.reduce_sum(tf.linalg.svd(tf.linalg.matmul(x[pair[0]], y[pair[1]]), compute_uv=False))
+
+    # one pair after the other: together their products would take n² numbers each
+    found = tf.map_fn(one, tf.constant(at, tf.int32), fn_output_signature=tf.float64)
+    whole = tf.scatter_nd(tf.constant(at, tf.int32), found, [rows, columns])
+    if y is x:  # the same both ways
+        whole = tf.linalg.band_part(whole, 0, -1) + tf.transpose(whole - tf.linalg.band_part(whole, -1, 0))
+    return tf.cast(whole, tf.float32)
 
 
 def procrustes(overlaps: np.ndarray) -> np.ndarray:

@@ -30,15 +30,26 @@ LEAST = 16  # of them, whatever they take: fewer read whole cache lines for a pa
 
 
 def shares(
-    x: Stack, y: Stack, n: int, group: Any, wanted: frozenset[str] = frozenset({"xy"}), groups: int = GROUPS
+    x: Stack,
+    y: Stack,
+    n: int,
+    group: Any,
+    wanted: frozenset[str] = frozenset({"xy"}),
+    groups: int = GROUPS,
+    flat: bool = False,
 ) -> dict[str, Any]:
-    """Sums of q_i over each group's images, [groups, ...] by the names of `folded.products`; `group` [n] int32."""
+    """Sums of q_i over each group's images, [groups, ...] by the names of `folded.products`; `group` [n] int32.
+
+    `flat`: the stacks hold whole matrices row by row instead of folded ones. They need not be symmetric: an image's
+    share is then the mean of its row's and its column's.
+    """
     half = n // 2 + n % 2
     group = tf.pad(group, [[0, 2 * half - n]], constant_values=-1)
     representations = sum(int(block.shape[0]) for block in (*x, *y))
     count = min(half, max(LEAST, ROOM // (4 * half * representations)))
     steps = -(-half // count)
-    scale = 0.5 * (n - 2) / ((n - 1) * (n - 3))  # folded pairs weigh twice
+    scale = 0.5 * (n - 2) / ((n - 1) * (n - 3))  # folded pairs weigh twice; rows and columns are two
+    rows = _flat_rows if flat else _rows
 
     def part(step: Any) -> dict[str, Any]:
         # the last part begins earlier than it would, and leaves out what the one before it had
@@ -46,7 +57,7 @@ def shares(
         new = start + tf.range(count) >= step * count
         of = tf.concat([tf.slice(group, [top + start], [count]) for top in (0, half)], 0)
         of = tf.where(tf.concat([new, new], 0), of, -1)
-        x_rows, y_rows = (tf.concat([_rows(b, start, count, half) for b in s], 1) if s else None for s in (x, y))
+        x_rows, y_rows = (tf.concat([rows(b, start, count, half) for b in s], 1) if s else None for s in (x, y))
         pairs = _pairs(x_rows, y_rows, wanted)
         return {key: tf.math.unsorted_segment_sum(value, of, groups) for key, value in pairs.items()}
 
@@ -75,6 +86,22 @@ def _rows(block: Any, start: Any, count: int, half: int) -> Any:
     first = tf.concat([tf.where(upper, along[0], across[0]), along[1]], -1)
     second = tf.concat([across[1], tf.where(upper, across[0], along[0])], -1)
     return tf.transpose(tf.concat([first, second], 1), [1, 0, 2])
+
+
+def _flat_rows(block: Any, start: Any, count: int, half: int) -> Any:
+    """The same rows, and the columns behind them, of whole matrices [l, n²]: [2 count, l, 4 h]."""
+    layers, n = block.shape[0], round(int(block.shape[1]) ** 0.5)
+    size = 2 * half
+    whole = tf.pad(tf.reshape(block, [layers, n, n]), [[0, 0], [0, size - n], [0, size - n]])
+    rows = [tf.slice(whole, [0, top + start, 0], [layers, count, size]) for top in (0, half)]
+    columns = [tf.slice(whole, [0, 0, top + start], [layers, size, count]) for top in (0, half)]
+    return tf.concat(
+        [
+            tf.transpose(tf.concat(rows, 1), [1, 0, 2]),
+            tf.transpose(tf.concat(columns, 2), [2, 0, 1]),
+        ],
+        -1,
+    )
 
 
 def _pairs(x: Any, y: Any | None, wanted: frozenset[str]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from tf_vitcnn.analyses.base import Extra, PerMinibatch, Run, View
 from tf_vitcnn.devices import cores
 from tf_vitcnn.devices.replicas import Replicas
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.stats import folded, host_gram, hsic, shares
+from tf_vitcnn.stats import folded, host_gram, hsic, measures, shares
 from tf_vitcnn.stats.folded import TOGETHER
 
 LARGE = 4e9  # multiplications of a Gram from which all cores are called together: that takes some milliseconds
@@ -92,8 +92,8 @@ class GramSums:
 
     def begin(self) -> None:
         """Forgets the minibatch before."""
-        self._stacks: dict[str, dict[str, list[Any]]] = {s: {c: [] for c in self.analysis.centrings()} for s in "xy"}
-        self._sizes: dict[str, list[int]] = {"x": [], "y": []}
+        self._stacks: dict[str, dict[str, list[Any]]] = {s: {} for s in "xy"}
+        self._sizes: dict[str, dict[str, list[int]]] = {s: {} for s in "xy"}
         self._norms: dict[str, list[Any]] = {"x": [], "y": []}
         self._extras: dict[str, list[Any]] = {}
 
@@ -106,12 +106,12 @@ class GramSums:
             if self.on_host(i):
                 k, mean = self.host_grams(here)
                 offset = mean if self.as_they_are(i) else mean + self.offsets[i][part]
-                vectors, norm = self._vectors(k, self.scales[i], offset)
+                vectors, norm = self._vectors(k, self.scales[i], offset, self._forms(i))
             else:
-                vectors, norm = self._gram(here, self.scales[i], self.offsets[i][part])
-            for centring, vector in vectors.items():
-                self._stacks[letter][centring].append(vector)
-            self._sizes[letter].append(part.stop - part.start)
+                vectors, norm = self._gram(here, self.scales[i], self.offsets[i][part], self._forms(i))
+            for form, vector in vectors.items():
+                self._stacks[letter].setdefault(form, []).append(vector)
+                self._sizes[letter].setdefault(form, []).append(part.stop - part.start)
             self._norms[letter].append(norm)
 
     def add_extra(self, name: str, value: Any) -> None:
@@ -120,7 +120,7 @@ class GramSums:
 
     def sums(self, draw: Any, present: Any, groups: Sequence[Any]) -> dict[str, np.ndarray]:
         """The minibatch's sums over all replicas, and an end of it; `groups` are its images', chunk by chunk."""
-        joined = {s: {c: self._joined(s, blocks) for c, blocks in self._stacks[s].items()} for s in "xy"}
+        joined = {s: {form: self._joined(s, form) for form in self._stacks[s]} for s in "xy"}
         norms, extras = self._norms, self._extras
         self.begin()
         out = {
@@ -135,15 +135,19 @@ class GramSums:
             self._cut[key] = self.replicas.function(lambda all_of_tap: [x[part] for x in all_of_tap])
         return self._cut[key](chunks)
 
-    def _joined(self, letter: str, blocks: list[Any]) -> list[Any]:
-        groups = [blocks[part] for part in folded.joined(self._sizes[letter])]
+    def _forms(self, i: int) -> tuple[str, ...]:
+        return (*self.analysis.centrings(), *self.views[i].also)
+
+    def _joined(self, letter: str, form: str) -> list[Any]:
+        blocks = self._stacks[letter][form]
+        groups = [blocks[part] for part in folded.joined(self._sizes[letter][form])]
         return [group[0] if len(group) == 1 else self._concat(group) for group in groups]
 
-    def _fold(self, chunks: list[Any], scale: Any, offset: Any) -> tuple[dict[str, Any], Any]:
-        return folded.grams(chunks, self.run.batch, scale, offset, self.analysis.centrings(), self._product)
+    def _fold(self, chunks: list[Any], scale: Any, offset: Any, forms: Sequence[str]) -> tuple[dict[str, Any], Any]:
+        return folded.grams(chunks, self.run.batch, scale, offset, forms, self._product)
 
-    def _fold_gram(self, k: Any, scale: Any, offset: Any) -> tuple[dict[str, Any], Any]:
-        return folded.vectors(k, scale, offset, self.analysis.centrings())
+    def _fold_gram(self, k: Any, scale: Any, offset: Any, forms: Sequence[str]) -> tuple[dict[str, Any], Any]:
+        return folded.vectors(k, scale, offset, forms)
 
     def _products(self, stacks: Any, norms: Any, extras: Any, draw: Any, present: Any, groups: Any) -> dict[str, Any]:
         def here(value: Any) -> Any:
@@ -153,15 +157,16 @@ class GramSums:
         wanted, n = self.analysis.products(self.run), self.run.batch
         of_draw = tf.one_hot(draw, self.analysis.draws()) * present  # [draw]
         sums = {"count": of_draw}
-        for centring in self.analysis.centrings():
-            named = folded.products(stacks["x"][centring], stacks["y"][centring], wanted)
-            scale = 1.0 / hsic.normaliser(n, centring == "biased")
-            prefix = "" if centring == "u" else f"{centring}/"
-            for key, value in named.items():
-                sums[prefix + key] = tf.tensordot(of_draw, here(value * scale), axes=0)
         group = tf.concat(groups, axis=0)[:n]
-        for key, value in shares.shares(stacks["x"]["u"], stacks["y"]["u"], n, group, wanted).items():
-            sums[f"groups/{key}"] = here(value)
+        for form in stacks["x"]:
+            x, y = stacks["x"][form], stacks["y"].get(form, [])
+            prefix = "" if form == "u" else f"{form}/"
+            for key, value in folded.sums(form, x, y, n, wanted).items():
+                sums[prefix + key] = tf.tensordot(of_draw, here(value), axes=0)
+            if form in folded.GROUPED:
+                flat = folded.FORMS[form].vector is measures.flat
+                for key, value in shares.shares(x, y, n, group, wanted, flat=flat).items():
+                    sums[f"groups/{prefix}{key}"] = here(value)
         if pairs := self.analysis.pairs_of_images(self.run):
             sums |= {f"rows/{key}": here(value) for key, value in _of_images(stacks, n, pairs).items()}
         sums["groups/images"] = here(tf.math.unsorted_segment_sum(tf.ones([n]), group, shares.GROUPS))

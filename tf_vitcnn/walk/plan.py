@@ -11,7 +11,7 @@ from tf_vitcnn import surgery
 from tf_vitcnn.analyses.base import PerImage, PerMinibatch, Run
 from tf_vitcnn.devices.memory import GB
 from tf_vitcnn.errors import TooLarge
-from tf_vitcnn.stats.folded import TOGETHER
+from tf_vitcnn.stats.folded import FORMS, TOGETHER
 from tf_vitcnn.subject import Subject
 from tf_vitcnn.surgery.segments import nbytes
 
@@ -86,7 +86,7 @@ def hsic_bytes(n: int) -> float:
 def _fixed(analyses: Sequence[PerMinibatch], runs: Sequence[Run], sharing: int) -> Callable[[int], float]:
     """What minibatches of n images take beside their taps, as a function of n."""
     run, counts = runs[0], [_keys(a, bound) for a, bound in zip(analyses, runs, strict=True)]
-    folded = sum(sum(keys) * len(a.centrings()) for a, keys in zip(analyses, counts, strict=True))
+    folded = sum(_folded(a, bound) for a, bound in zip(analyses, runs, strict=True))
     together = min(TOGETHER, max(max(keys) for keys in counts))
     image = 2 * sum(math.prod(s.model.inputs[0].shape[1:]) * 4 for s in run.subjects)
 
@@ -96,6 +96,12 @@ def _fixed(analyses: Sequence[PerMinibatch], runs: Sequence[Run], sharing: int) 
         return RUNTIME + TRANSIENT + _weights(run) + sharing * (stack + n * image)
 
     return taken
+
+
+def _folded(analysis: PerMinibatch, run: Run) -> float:
+    """How many folded Grams the stacks of an analysis hold."""
+    views = [view for side in analysis.views(run) for view in side]
+    return sum(len(v.keys) * FORMS[form].size for v in views for form in (*analysis.centrings(), *v.also))
 
 
 def _read(analyses: Sequence[PerMinibatch], runs: Sequence[Run], side: int) -> Counter[str]:

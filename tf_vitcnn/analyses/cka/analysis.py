@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,8 +19,8 @@ from tf_vitcnn.analyses.base import Constants, PerMinibatch, Run, Totals, View, 
 from tf_vitcnn.analyses.cka import charts, images, training_claims
 from tf_vitcnn.analyses.cka.charts import DRAWINGS
 from tf_vitcnn.analyses.cka.claims import CLAIMS
+from tf_vitcnn.analyses.pairs import KEYS, Side, flat_views, rows_of, sides_of
 from tf_vitcnn.charts import Drawing
-from tf_vitcnn.errors import BadInput
 from tf_vitcnn.stats.resample import standard_error
 from tf_vitcnn.tables.attached import Attached
 from tf_vitcnn.tables.groups import joined, with_groups
@@ -43,7 +43,7 @@ class CKA(PerMinibatch):
     name: ClassVar[str] = "cka"
     figures: ClassVar[tuple[str, ...]] = ("1", "2", "8", "12", "B.1", "G.1", "G.2", "H.1", "H.2")
     schema: ClassVar[Schema] = Schema(
-        keys=("model_x", "depth_x", "layer_x", "model_y", "depth_y", "layer_y"),
+        keys=KEYS,
         values={"cka": (-BOUND, BOUND), "cka_se": (0, BOUND), "cka_biased": (-BOUND, BOUND)},
         integers=("depth_x", "depth_y"),
         nullable=("cka", "cka_se", "cka_biased"),
@@ -114,16 +114,11 @@ class CKA(PerMinibatch):
         require(run.batch >= 4, f"--batch {run.batch}: CKA needs minibatches of at least 4 images")
         if self.pairs == "matching":
             require(len(run.subjects) == 2, "--pairs matching compares two models: name the other with --against")
-        sides = [
-            [View(side, tap, (tap,), split) for tap in run.taps[side] if (split := _flatten(self.tokens, subject, tap))]
-            for side, subject in enumerate(run.subjects)
-        ]
+        sides = flat_views(run, self.tokens)
         if self.pairs == "matching":
             both = {v.tap for v in sides[0]} & {v.tap for v in sides[1]}
             require(bool(both), f"{run.subjects[0].name} and {run.subjects[1].name} share no tap's name")
             sides = [[v for v in side if v.tap in both] for side in sides]
-        for side, subject in zip(sides, run.subjects, strict=True):
-            require(bool(side), f"{subject.name}: none of the chosen taps has the positions that --tokens asks for")
         return sides[0], sides[1] if len(sides) == 2 else ()
 
     def pairs_of_images(self, run: Run) -> Sequence[tuple[int, int]]:
@@ -141,11 +136,7 @@ class CKA(PerMinibatch):
     def table(self, totals: Totals, constants: Constants, run: Run) -> pd.DataFrame:
         """One row per pair; empty where a layer is constant."""
         rows, columns = self.views(run)
-        x = _Side(run, 0, rows, totals["norm_x"], "x", "xx")
-        y = _Side(run, 1, columns, totals["norm_y"], "y", "yy") if columns else x
-        for side in {id(x): x, id(y): y}.values():
-            for tap in side.constant_taps:
-                run.note(f"{side.model}: {tap} is constant over these images and has no CKA")
+        x, y = sides_of(run, rows, columns, totals)
         parts = [self._part(totals, "xy", x, y, run)]
         if self.all_pairs and columns:
             parts += [self._part(totals, "xx_full", x, x, run), self._part(totals, "yy_full", y, y, run)]
@@ -156,26 +147,20 @@ class CKA(PerMinibatch):
             table.attrs["beside"] = Attached(beside)
         return table
 
-    def _part(self, totals: Totals, key: str, x: _Side, y: _Side, run: Run) -> pd.DataFrame:
+    def _part(self, totals: Totals, key: str, x: Side, y: Side, run: Run) -> pd.DataFrame:
         value, change = self._value(totals, "", key, x, y), self._changes(totals, key, x, y)
         columns = {"cka": value, "cka_se": standard_error(change)}
         if self.biased:
             columns["cka_biased"] = self._value(totals, "biased/", key, x, y)
-        at = np.diag_indices(len(x.taps)) if self.pairs == "matching" else np.indices(value.shape).reshape(2, -1)
-        ends: dict[str, Any] = {}
-        for side, letter, index in ((x, "x", at[0]), (y, "y", at[1])):
-            ends[f"model_{letter}"] = side.model
-            ends[f"depth_{letter}"] = np.array([side.depths[tap] for tap in side.taps])[index]
-            ends[f"layer_{letter}"] = np.array(side.taps, dtype=object)[index]
-        table = pd.DataFrame(ends | {name: np.ravel(matrix) for name, matrix in columns.items()})
+        table = rows_of(x, y, columns, self.pairs == "matching")
         return with_groups(table, {"cka": change.reshape(len(change), -1)})
 
-    def _value(self, totals: Totals, prefix: str, key: str, x: _Side, y: _Side) -> np.ndarray:
+    def _value(self, totals: Totals, prefix: str, key: str, x: Side, y: Side) -> np.ndarray:
         """The mean of the draws' CKA; [lx, ly], or [l] for matching pairs."""
         xy, xx, yy = (totals[prefix + name] for name in (key, x.own, y.own))
         return self._ratio(xy, xx + x.dead, yy + y.dead).mean(axis=0)
 
-    def _changes(self, totals: Totals, key: str, x: _Side, y: _Side) -> np.ndarray:
+    def _changes(self, totals: Totals, key: str, x: Side, y: Side) -> np.ndarray:
         """What CKA over all draws changes by without each group of images, of the same shape behind the groups."""
         from tf_vitcnn.stats import shares
 
@@ -197,46 +182,7 @@ class CKA(PerMinibatch):
         return charts.draw(table)
 
 
-class _Side:
-    """One axis of the matrix."""
-
-    def __init__(self, run: Run, index: int, views: Sequence[View], norms: np.ndarray, letter: str, own: str) -> None:
-        from tf_vitcnn.stats import hsic
-
-        subject = run.subjects[index]
-        self.model, self.depths, self.own = subject.name, subject.depths, own
-        self.taps = [view.tap for view in views]
-        # squared norms, centred and not
-        self.constant = hsic.constant(norms)
-        self.dead = np.where(self.constant, np.nan, 0.0)  # added to HSIC it leaves these without CKA
-        self.constant_taps = [tap for tap, dead in zip(self.taps, self.constant, strict=True) if dead]
-
-
 def _cka_of_pairs(xy: np.ndarray, xx: np.ndarray, yy: np.ndarray) -> np.ndarray:
     scale = np.asarray(xx, np.float64) * yy
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(scale > 0, xy / np.sqrt(np.maximum(scale, 0)), np.nan)
-
-
-def _flatten(tokens: str, subject: Subject, tap: str) -> Any:
-    """Tensor [b, ...] -> [1, b, p] of the wanted positions; None where the tap has none of them."""
-    import tensorflow as tf
-
-    first: int | None = 0
-    last: int | None = None
-    if tokens != "all":
-        from tf_vitcnn.surgery import layout
-
-        place = layout(subject, tap)
-        if place is None or (tokens == "cls" and "cls" not in place.extra):
-            return None
-        at = place.extra.index("cls") if tokens == "cls" else len(place.extra)
-        first, last = (at, at + 1) if tokens == "cls" else (at, None)
-    if any(size is None for size in subject.model.output[tap].shape[1:]):
-        raise BadInput(f"{subject.name}: {tap} has no fixed size; give --image-size")
-
-    def split(x: Any) -> Any:
-        x = x[:, first:last] if tokens != "all" else x
-        return tf.reshape(x, [1, -1, int(np.prod(x.shape[1:]))])
-
-    return split
