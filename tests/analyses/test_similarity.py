@@ -9,8 +9,14 @@ from scipy.stats import spearmanr
 from sklearn.neighbors import NearestNeighbors
 
 from tests import toys
+from tf_vitcnn.analyses.cka.analysis import CKA
+from tf_vitcnn.analyses.similarity.analysis import Similarity
 from tf_vitcnn.engine.door import run
+from tf_vitcnn.engine.execute import tables
+from tf_vitcnn.engine.request import Request
+from tf_vitcnn.engine.session import Session
 from tf_vitcnn.errors import BadInput
+from tf_vitcnn.walk.gram_sums import GramSums
 
 IMAGES = 40
 TAPS = ["block0[01]/resid/post", "block01/mlp/act"]
@@ -80,3 +86,17 @@ def test_every_measure_has_an_error_and_the_groups_behind_it(table):
 def test_too_few_images_for_neighbours_are_refused():
     with pytest.raises(BadInput, match="10 neighbours need minibatches of at least 12"):
         run("similarity", toys.shared("vit"), "digits:test", images=8, batch=8)
+
+
+def test_together_with_cka_the_grams_are_made_once_and_the_tables_are_those_of_runs_apart(monkeypatch):
+    made = []
+    add = GramSums.add
+    monkeypatch.setattr(GramSums, "add", lambda job, i, *more: (made.append(i), add(job, i, *more))[1])
+    setting = {"images": 24, "batch": 12, "taps": ("block0[01]/resid/post",)}
+    analyses = (CKA(repeats=1), Similarity())
+    with Session(Request(analyses, "digits:test", **setting, quiet=True), toys.shared("vit"), None) as session:
+        both = tables(session)
+    assert len(made) == 2 * 2  # two taps, two minibatches
+    for analysis, table in zip(analyses, both, strict=True):
+        alone = run(analysis, toys.shared("vit"), "digits:test", **setting)
+        pd.testing.assert_frame_equal(table, alone, rtol=1e-5)

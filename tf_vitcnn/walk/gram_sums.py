@@ -6,7 +6,7 @@ walk makes the chunks; several analyses may take theirs from the same walk.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,15 @@ from tf_vitcnn.devices.replicas import Replicas
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.stats import folded, host_gram, hsic, measures, shares
 from tf_vitcnn.stats.folded import TOGETHER
+from tf_vitcnn.surgery import Likeness
 
+Others = Sequence[tuple["GramSums", int]]  # views of other analyses, by their index there
 LARGE = 4e9  # multiplications of a Gram from which all cores are called together: that takes some milliseconds
+
+
+def likeness(view: View) -> Hashable:
+    """Equal for views of one tap that split it alike."""
+    return view.side, view.tap, len(view.keys), Likeness().of(view.split)
 
 
 class GramSums:
@@ -82,13 +89,19 @@ class GramSums:
             grams, offsets = zip(*host_gram.grams(rows, pool, self.lanes), strict=True)
         return np.stack(grams), np.stack(offsets)
 
-    def pivot(self, i: int, taps: Mapping[str, Any]) -> None:
-        """Takes a view's shift and scale from the run's first images."""
+    def likeness(self, i: int) -> Hashable:
+        """What a view is made of: views that are alike, of whatever analyses, have the same Grams."""
+        return self.type, likeness(self.views[i])
+
+    def pivot(self, i: int, taps: Mapping[str, Any], others: Others = ()) -> None:
+        """Takes a view's shift and scale from the run's first images; those that are alike take them too."""
         x = self.features(i, taps)
         mean = tf.reduce_mean(x, axis=1, keepdims=True)
         self.shifts[i] = mean
         self.offsets[i] = tf.reduce_sum(tf.square(mean), axis=[1, 2])
         self.scales[i] = hsic.power_of_two(tf.reduce_mean(tf.reduce_sum(tf.square(x - mean), axis=-1)))
+        for job, k in others:
+            job.shifts[k], job.offsets[k], job.scales[k] = self.shifts[i], self.offsets[i], self.scales[i]
 
     def begin(self) -> None:
         """Forgets the minibatch before."""
@@ -97,22 +110,29 @@ class GramSums:
         self._norms: dict[str, list[Any]] = {"x": [], "y": []}
         self._extras: dict[str, list[Any]] = {}
 
-    def add(self, i: int, chunks: list[Any]) -> None:
-        """Folds the Grams of a view from all its chunks [r, b, p] of the minibatch."""
-        count, letter = len(self.views[i].keys), self.letters[i]
+    def add(self, i: int, chunks: list[Any], others: Others = ()) -> None:
+        """Folds the Grams of a view from all its chunks [r, b, p] of the minibatch, for views that are alike too."""
+        count, sharing = len(self.views[i].keys), ((self, i), *others)
+        forms = tuple(dict.fromkeys(form for job, k in sharing for form in job.forms(k)))
         for start in range(0, count, TOGETHER):
             part = slice(start, min(start + TOGETHER, count))
             here = chunks if part == slice(0, count) else self._slices(chunks, part)
             if self.on_host(i):
                 k, mean = self.host_grams(here)
                 offset = mean if self.as_they_are(i) else mean + self.offsets[i][part]
-                vectors, norm = self._vectors(k, self.scales[i], offset, self._forms(i))
+                vectors, norm = self._vectors(k, self.scales[i], offset, forms)
             else:
-                vectors, norm = self._gram(here, self.scales[i], self.offsets[i][part], self._forms(i))
-            for form, vector in vectors.items():
-                self._stacks[letter].setdefault(form, []).append(vector)
-                self._sizes[letter].setdefault(form, []).append(part.stop - part.start)
-            self._norms[letter].append(norm)
+                vectors, norm = self._gram(here, self.scales[i], self.offsets[i][part], forms)
+            for job, place in sharing:
+                job.keep(place, part.stop - part.start, vectors, norm)
+
+    def keep(self, i: int, size: int, vectors: Mapping[str, Any], norm: Any) -> None:
+        """Puts `size` representations of a view on its stacks."""
+        letter = self.letters[i]
+        for form in self.forms(i):
+            self._stacks[letter].setdefault(form, []).append(vectors[form])
+            self._sizes[letter].setdefault(form, []).append(size)
+        self._norms[letter].append(norm)
 
     def add_extra(self, name: str, value: Any) -> None:
         """Files a micro-batch's sums of per-image values by group."""
@@ -135,7 +155,8 @@ class GramSums:
             self._cut[key] = self.replicas.function(lambda all_of_tap: [x[part] for x in all_of_tap])
         return self._cut[key](chunks)
 
-    def _forms(self, i: int) -> tuple[str, ...]:
+    def forms(self, i: int) -> tuple[str, ...]:
+        """What is made of a view's Grams."""
         return (*self.analysis.centrings(), *self.views[i].also)
 
     def _joined(self, letter: str, form: str) -> list[Any]:
@@ -187,7 +208,7 @@ class GramSums:
 
 def _of_images(stacks: Any, n: int, pairs: Sequence[tuple[int, int]]) -> dict[str, Any]:
     """Each image's shares of some pairs of representations: [n, pairs] of xy, xx and yy, and that it appeared."""
-    x, y = stacks["x"]["u"], stacks["y"]["u"] or stacks["x"]["u"]
+    x, y = stacks["x"]["u"], stacks["y"].get("u") or stacks["x"]["u"]
     left, right = (folded.chosen(s, [pair[side] for pair in pairs]) for side, s in ((0, x), (1, y)))
     found = shares.shares([left], [right], n, tf.range(n), frozenset({"matching"}), groups=n)
     return found | {"appearances": tf.ones([n])}

@@ -21,7 +21,7 @@ from tf_vitcnn.analyses.base import Batch, Extra, PerMinibatch, Run, View, group
 from tf_vitcnn.devices.replicas import Replicas
 from tf_vitcnn.stats import hsic
 from tf_vitcnn.subject import Subject
-from tf_vitcnn.walk.gram_sums import GramSums
+from tf_vitcnn.walk.gram_sums import GramSums, Others
 
 PIVOT = 16  # images whose mean is subtracted from all: enough to take a common offset away
 
@@ -60,8 +60,8 @@ class GramWalk:
         for part in self.chain:
             carry = images[part.side][:PIVOT] if part.segment is None else carry
             taps, carry = part.taps(carry)
-            for job, i in part.views:
-                job.pivot(i, taps)
+            for job, i, others in part.views:
+                job.pivot(i, taps, others)
 
     def step(
         self,
@@ -75,8 +75,8 @@ class GramWalk:
         `chunks` are its micro-batches, each on its replica, with one tensor of images per subject, their roles being
         the images' groups; each analysis counts its own draws, and says whether the minibatch is one of its own.
         """
-        for job, i, filed in self.features(chunks, tick):
-            job.add(i, filed)
+        for job, i, others, filed in self.features(chunks, tick):
+            job.add(i, filed, others)
             del filed  # not kept while the next segment runs
         sums: dict[str, np.ndarray] = {}
         groups = [chunk.role for chunk in chunks]
@@ -86,14 +86,14 @@ class GramWalk:
 
     def features(
         self, chunks: Sequence[Batch], tick: Callable[[str], None] = lambda stage: None
-    ) -> Iterator[tuple[GramSums, int, list[Any]]]:
-        """(analysis, view's index, the view's chunks [r, b, p] as filed) of a minibatch, tap by tap."""
+    ) -> Iterator[tuple[GramSums, int, Others, list[Any]]]:
+        """(analysis, view's index, the others', the view's chunks [r, b, p] as filed) of a minibatch, tap by tap."""
         carry: list[Any] = []
         for part in self.chain:
             if part.segment is None:
                 carry = [chunk.images[part.side] for chunk in chunks]
             filed: list[list[Any]] = [[] for _ in part.views]
-            shifts = [job.shifts[i] for job, i in part.views]
+            shifts = [job.shifts[i] for job, i, _ in part.views]
             for c, chunk in enumerate(chunks):
                 out, extras, carry[c] = part.step(part.weights, carry[c], chunk.weight, chunk.role, shifts)
                 for kept, x in zip(filed, out, strict=True):
@@ -101,8 +101,8 @@ class GramWalk:
                 for (job, name), value in zip(part.extras, extras, strict=True):
                     job.add_extra(name, value)
                 del out
-            for job, i in part.views:
-                yield job, i, filed.pop(0)
+            for job, i, others in part.views:
+                yield job, i, others, filed.pop(0)
             tick(f"{self.jobs[0].run.subjects[part.side].name}: {part.label}")
 
 
@@ -116,7 +116,12 @@ class Part:
         def mine(source: View | Extra) -> bool:
             return source.side == side and source.tap in here
 
-        self.views = [(job, i) for job in jobs for i, view in enumerate(job.views) if mine(view)]
+        alike: dict[Hashable, list[tuple[GramSums, int]]] = {}
+        for job in jobs:
+            for i in (i for i, view in enumerate(job.views) if mine(view)):
+                alike.setdefault(job.likeness(i), []).append((job, i))
+        # analyses that ask for the same Grams have them made once: by the first, for the others
+        self.views = [(*first, others) for first, *others in alike.values()]
         self.extras = [(job, name) for job in jobs for name, extra in job.extra.items() if mine(extra)]
         self.label = "images" if segment is None else (list(segment.taps) or ["..."])[-1]
         made, self._variables = segment.likeness if segment else (None, [])
@@ -126,7 +131,7 @@ class Part:
 
     def _filing(self, here: Sequence[str]) -> Hashable:
         """What is made of the taps, by their place in the segment."""
-        views = [(job, job.views[i].tap, (len(job.views[i].keys), job.views[i].split)) for job, i in self.views]
+        views = [(job, job.views[i].tap, (len(job.views[i].keys), job.views[i].split)) for job, i, _ in self.views]
         extras = [(job, job.extra[name].tap, (name, job.extra[name].values)) for job, name in self.extras]
         return tuple((id(job), here.index(tap), surgery.Likeness().of(how)) for job, tap, how in (*views, *extras))
 
@@ -143,7 +148,7 @@ class Part:
         with keras.StatelessScope(list(zip(self._variables, values, strict=True))):
             taps, carry = self.taps(carry)
         # centred before the product: float32 Grams of offset features cancel
-        out = [job.filed(i, taps, shift) for (job, i), shift in zip(self.views, shifts, strict=True)]
+        out = [job.filed(i, taps, shift) for (job, i, _), shift in zip(self.views, shifts, strict=True)]
         extras = [job.extra[name] for job, name in self.extras]
         return out, [grouped(e.values(taps[e.tap]), weight, group) for e in extras], carry
 
@@ -166,7 +171,7 @@ def grams(subject: Subject, minibatch: Any, taps: Sequence[str], micro: int = 64
     chunks = [
         Batch((piece,), None, (one := tf.ones(piece.shape[0])), None, tf.zeros_like(one, tf.int32)) for piece in pieces
     ]
-    for _, i, filed in walk.features(chunks):
+    for _, i, _, filed in walk.features(chunks):
         gram = job.host_grams(filed)[0] if job.on_host(i) else hsic.gram(filed)
         yield job.views[i].tap, hsic.double_centre(gram)[0].numpy()
         del filed

@@ -14,6 +14,7 @@ from tf_vitcnn.errors import TooLarge
 from tf_vitcnn.stats.folded import FORMS, TOGETHER
 from tf_vitcnn.subject import Subject
 from tf_vitcnn.surgery.segments import nbytes
+from tf_vitcnn.walk.gram_sums import likeness
 
 RUNTIME = 0.9 * GB  # TensorFlow itself, the input pipeline and the allocator's slack
 TRANSIENT = 0.4 * GB  # what the operations of one micro-batch may hold inside a segment
@@ -105,9 +106,10 @@ def _folded(analysis: PerMinibatch, run: Run) -> float:
 
 
 def _read(analyses: Sequence[PerMinibatch], runs: Sequence[Run], side: int) -> Counter[str]:
-    """How many views read each tap of a subject; the images are counted apart."""
+    """How many different views read each tap of a subject; the images are counted apart."""
     views = (v for a, run in zip(analyses, runs, strict=True) for views in a.views(run) for v in views)
-    return Counter(v.tap for v in views if v.side == side and v.tap != "images")
+    different = {likeness(v): v.tap for v in views if v.side == side and v.tap != "images"}
+    return Counter(different.values())
 
 
 def _keys(analysis: PerMinibatch, run: Run) -> list[int]:
