@@ -1,7 +1,9 @@
-"""The rooms' order is held by import-linter: a forbidden import breaks the contract, wherever it hides."""
+"""The house: rooms in order (import-linter holds it), modules and functions that are read in one go."""
 
+import ast
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "tf_vitcnn"
 
 
 def contracts(folder):
@@ -48,3 +51,24 @@ def test_a_forbidden_import_breaks_one(copy, file, line):
     done = contracts(copy)
     assert done.returncode == 1
     assert "BROKEN" in done.stdout
+
+
+def functions(tree):
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def test_modules_and_functions_are_read_in_one_go():
+    texts = {path.relative_to(PACKAGE).as_posix(): path.read_text() for path in PACKAGE.rglob("*.py")}
+    lines = {name: len(text.splitlines()) for name, text in texts.items()}
+    assert {name: count for name, count in lines.items() if count > 320} == {}
+    lengths = {
+        f"{name}: {function.name}, line {function.lineno}": function.end_lineno - function.lineno + 1
+        for name, text in texts.items()
+        for function in functions(ast.parse(text))
+    }
+    assert {where: length for where, length in lengths.items() if length >= 50} == {}
+    assert statistics.median(lengths.values()) <= 10
+
+
+def test_few_modules_stand_outside_a_room():
+    assert len(list(PACKAGE.glob("*.py"))) <= 12

@@ -17,7 +17,7 @@ def tracked():
     """The files that a clone has."""
     files = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=True)
     names = files.stdout.splitlines()
-    return [name for name in names if name.startswith("tf_vitcnn/") or "/" not in name and not name.startswith(".")]
+    return [name for name in names if name.startswith("tf_vitcnn/") or ("/" not in name and not name.startswith("."))]
 
 
 @pytest.fixture(scope="module")

@@ -46,35 +46,45 @@ def depth_lines(
     base = base.transform_filter(f"indexof(hidden, datum[{json.dumps(color)}]) < 0")
     if error in used and low not in used:
         low, high = "low", "high"
-        spread = f"datum[{json.dumps(value)}] {{}} datum[{json.dumps(error)}]"
-        base = base.transform_calculate(low=spread.format("-"), high=spread.format("+"))
+        base = _spread(base, value, str(error))
         used += [low, high]
-    range_: Any = list(domain) if domain else alt.Undefined
-    scale = alt.Scale(type="log", domain=range_) if log else alt.Scale(zero=False, domain=range_)
-    y = alt.Y(f"{value}:Q", title=y_title or value, scale=scale)
-    names = list(table[color])
-    encoding: dict[str, Any] = {
-        "x": x,
-        "color": alt.Color(f"{color}:N", scale=theme.model_scale(names), legend=_LEGEND, title="model"),
-    }
-    dash = alt.StrokeDash(f"{color}:N", scale=theme.dash_scale(names), legend=None)
+    y = alt.Y(f"{value}:Q", title=y_title or value, scale=_scale(domain, log))
+    shown, dash = _told_apart(color, list(table[color]))
+    encoding: dict[str, Any] = {"x": x, "color": shown}
     tip = words.line_tip(color, layer, value, *(c if c in used else None for c in (low, high)))
     layers: list[Any] = [
         base.mark_line(clip=True).encode(y=y, strokeDash=dash, **encoding),
         base.mark_point(clip=True).encode(y=y, tooltip=tip, **encoding),
     ]
     if low in used and high in used:
-        shade = base.mark_area(opacity=0.18, clip=True).encode(y=alt.Y(f"{low}:Q"), y2=f"{high}:Q", **encoding)
-        layers.insert(0, shade)
+        band = base.mark_area(opacity=0.18, clip=True)
+        layers.insert(0, band.encode(y=alt.Y(f"{low}:Q"), y2=f"{high}:Q", **encoding))
     if rule is not None:
-        layers.insert(
-            0,
-            alt.Chart(alt.InlineData(values=[{"rule": rule}]))
-            .mark_rule(strokeDash=[4, 3], color=theme.RULE)
-            .encode(y="rule:Q"),
-        )
-    layers.append(_end_labels(table, value, depth, color, relative, domain, log, height, encoding["color"]))
+        layers.insert(0, _level(rule))
+    layers.append(_end_labels(table, value, depth, color, relative, domain, log, height, shown))
     return alt.layer(*layers).add_params(hidden).properties(width=width, height=height, title=title)
+
+
+def _spread(base: Any, value: str, error: str) -> Any:
+    """`low` and `high`: one standard error to either side."""
+    spread = f"datum[{json.dumps(value)}] {{}} datum[{json.dumps(error)}]"
+    return base.transform_calculate(low=spread.format("-"), high=spread.format("+"))
+
+
+def _told_apart(color: str, names: list[str]) -> tuple[Any, Any]:
+    """Colours and dashes of models."""
+    shown = alt.Color(f"{color}:N", scale=theme.model_scale(names), legend=_LEGEND, title="model")
+    return shown, alt.StrokeDash(f"{color}:N", scale=theme.dash_scale(names), legend=None)
+
+
+def _scale(domain: Extent | None, log: bool) -> alt.Scale:
+    range_: Any = list(domain) if domain else alt.Undefined
+    return alt.Scale(type="log", domain=range_) if log else alt.Scale(zero=False, domain=range_)
+
+
+def _level(rule: float) -> Any:
+    level = alt.Chart(alt.InlineData(values=[{"rule": rule}]))
+    return level.mark_rule(strokeDash=[4, 3], color=theme.RULE).encode(y="rule:Q")
 
 
 _LEGEND = alt.Legend(symbolOpacity=1, symbolType="stroke", symbolStrokeWidth=3)

@@ -119,28 +119,26 @@ def small_maps(
         rows.append({**described, "panel": label, "width": grid.shape[1]})
         cells.append(grid.to_numpy())
     fields = {col: f"{CELL} % datum.width", row: f"floor({CELL} / datum.width)"}
-    scale = scale or alt.Scale(scheme=theme.INTENSITY, type="sqrt", domainMin=0)
     legend = None if own_maximum else alt.Legend()
+    scale = scale or alt.Scale(scheme=theme.INTENSITY, type="sqrt", domainMin=0)
+    own = "independent" if own_maximum else "shared"
+    height, width = cells[0].shape
     place = f"' row ' + datum[{json.dumps(row)}] + ', column ' + datum[{json.dumps(col)}] + ': '"
     chart = (
         opened(rows, value, cells, fields)
-        .mark_rect(aria=False, **_seamless(size, cells[0].shape[1], cells[0].shape[0]))
+        .mark_rect(aria=False, **_seamless(size, width, height))
         .encode(
             x=alt.X(f"{col}:O", axis=None),
             y=alt.Y(f"{row}:O", axis=None),
             color=alt.Color(f"{value}:Q", scale=scale, title=value_title or value, legend=legend),
             tooltip=words.tip("split(datum.panel, '\\n')[0]", place, words.number(value, ".3g")),
         )
-        .properties(width=_step(size, cells[0].shape[1]), height=_step(size, cells[0].shape[0]), view=_EMPTY)
-        .facet(
-            facet=alt.Facet("panel:N", sort=[r["panel"] for r in rows], title=None, header=_HEADER),
-            columns=columns,
-            spacing=8,
-            title=title,
-        )
+        .properties(width=_step(size, width), height=_step(size, height), view=_EMPTY)
     )
+    panels = alt.Facet("panel:N", sort=[r["panel"] for r in rows], title=None, header=_HEADER)
+    chart = chart.facet(facet=panels, columns=columns, spacing=8, title=title)
     # each model has its own grid
-    return chart.resolve_scale(x="independent", y="independent", color="independent" if own_maximum else "shared")
+    return chart.resolve_scale(x="independent", y="independent", color=own)
 
 
 _HEADER = alt.Header(labelPadding=2, labelExpr=f"split({words.BRIEF_LABEL}, '\\n')", labelLineHeight=11)

@@ -52,9 +52,24 @@ def foreign(
         taken = {"values": where, "resize": "default", "crop": "default"}
     if preprocessing.size != size:
         raise BadInput(f"{spec}: {source} prepares images of {preprocessing.size}, its input is {size}")
+    provenance = {
+        **_record(name, spec, shown, about),
+        "image_size": list(size),
+        "paths": found.paths,
+        "notes": [f"{name}: {note}" for note in found.notes],
+        "preprocessing": preprocessing.as_dict(),
+        "preprocessing_from": taken,
+    }
+    return Subject(name, shown, preprocessing, provenance)
+
+
+def _record(name: str, spec: str, shown: keras.Model, about: dict[str, Any]) -> dict[str, Any]:
+    """What the graph and the weights tell, and what is known of the training."""
+    from tf_vitcnn import surgery
+
     structure = surgery.structure(shown)
     facts = {key: structure.pop(key) for key in ("family", "pool", "patch_size", "depth", "no_skip")}
-    provenance = {
+    return {
         "name": name,
         "spec": spec,
         "training_images": None,
@@ -65,16 +80,10 @@ def foreign(
         **facts,
         "structure": structure,
         **about,
-        "image_size": list(size),
         "parameters": shown.count_params(),
         "weights_sha256": fingerprint(shown, spec),
         "taps": list(shown.output),
-        "paths": found.paths,
-        "notes": [f"{name}: {note}" for note in found.notes],
-        "preprocessing": preprocessing.as_dict(),
-        "preprocessing_from": taken,
     }
-    return Subject(name, shown, preprocessing, provenance)
 
 
 def values_inside(model: keras.Model, shown: keras.Model) -> tuple[str, str]:

@@ -142,10 +142,8 @@ def analyze(chosen: tuple[Analysis, ...], flags: Flags) -> int:
 
 
 def _analyze(chosen: tuple[Analysis, ...], flags: Flags) -> int:
-    from tf_vitcnn.engine.execute import tables
     from tf_vitcnn.engine.forecast import forecast
     from tf_vitcnn.engine.request import Request
-    from tf_vitcnn.engine.resume import Lock
     from tf_vitcnn.engine.session import Session
 
     request = Request(
@@ -172,26 +170,34 @@ def _analyze(chosen: tuple[Analysis, ...], flags: Flags) -> int:
         missing = [i for i, path in enumerate(paths) if not kept(path, session.sidecar(i), flags.overwrite)]
         if missing:
             session.keep(missing)
-            waiting = paths[missing[0]].parent / f".{paths[missing[0]].name}.resume.npz"
-            if flags.resume_dir:  # one directory for all analyses
-                waiting = epath.Path(flags.resume_dir) / f".{chosen[missing[0]].name}{waiting.name}"
-
-            def write(made: list[Any]) -> None:
-                for i, result in zip(missing if session.chief else (), made, strict=session.chief):
-                    for name, other in result.attrs.pop("beside", {}).items():
-                        write_table(target(flags, name, session.stem()), other, other.attrs["sidecar"])
-                    write_table(paths[i], result, result.attrs["sidecar"])  # last: what has it has all
-
-            with contextlib.ExitStack() as locks:
-                for path in (paths[i] for i in missing if session.chief):
-                    locks.enter_context(Lock(f"{path}.lock"))
-                    discard_parts(*table_files(path))
-                locks.enter_context(Lock(f"{waiting}.lock" if session.chief else None))
-                discard_parts(*([waiting] if session.chief else []))
-                tables(session, waiting, write)
+            _compute(session, flags, [chosen[i].name for i in missing], [paths[i] for i in missing])
     for path in paths:
         print(f"{path}.csv")
     return 0
+
+
+def _compute(session: Any, flags: Flags, names: list[str], paths: list[epath.Path]) -> None:
+    """Computes a session's tables and writes them, each under the lock of its one writer."""
+    from tf_vitcnn.engine.execute import tables
+    from tf_vitcnn.engine.resume import Lock
+
+    waiting = paths[0].parent / f".{paths[0].name}.resume.npz"
+    if flags.resume_dir:  # one directory for all analyses
+        waiting = epath.Path(flags.resume_dir) / f".{names[0]}{waiting.name}"
+
+    def write(made: list[Any]) -> None:
+        for path, result in zip(paths if session.chief else (), made, strict=session.chief):
+            for name, other in result.attrs.pop("beside", {}).items():
+                write_table(target(flags, name, session.stem()), other, other.attrs["sidecar"])
+            write_table(path, result, result.attrs["sidecar"])  # last: what has it has all
+
+    with contextlib.ExitStack() as locks:
+        for path in paths if session.chief else ():
+            locks.enter_context(Lock(f"{path}.lock"))
+            discard_parts(*table_files(path))
+        locks.enter_context(Lock(f"{waiting}.lock" if session.chief else None))
+        discard_parts(*([waiting] if session.chief else []))
+        tables(session, waiting, write)
 
 
 def check(flags: Flags) -> None:

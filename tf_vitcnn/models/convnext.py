@@ -7,8 +7,9 @@ from typing import Any
 
 import keras
 
-from tf_vitcnn.models.layers import LayerScale, ResponseNorm
+from tf_vitcnn.models.layers import LayerScale
 from tf_vitcnn.models.make import Make, activation, add, check_patch, layer_norm
+from tf_vitcnn.models.norms import ResponseNorm
 from tf_vitcnn.models.specs import ConvNeXtSpec
 from tf_vitcnn.taps import layer_name
 

@@ -1,7 +1,7 @@
 """The layers that the families are made of, with seeded initial weights.
 
 Everything is `keras.layers` or `keras.ops`, so the models also build under another Keras backend. We subclass
-`Layer` for a new weight (`Tokens`, `Query`, `LayerScale`, `RMSNorm`), for a new use of one (`StdConv2D`), for the
+`Layer` for a new weight (`Tokens`, `Query`, `LayerScale`, `norms`), for a new use of one (`StdConv2D`), for the
 same numbers sooner (`GroupNorm`, `Project`: what we measure is compared with the bare forward pass), and where a tap
 needs a layer of its own name that Keras does not have (`Einsum`, `Take`, `Rotary`, `Gelu`): bare operations get names
 that change from build to build.
@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-_register = keras.saving.register_keras_serializable("tf_vitcnn")
+from tf_vitcnn.models.norms import register as _register
 
 
 def normal(seed: int | None, tap: str, deviation: float) -> keras.initializers.Initializer:
@@ -231,45 +231,6 @@ class LayerScale(keras.layers.Layer):
     def call(self, x: Any) -> Any:
         """The scaled branch."""
         return x * self.gamma
-
-
-@_register
-class RMSNorm(keras.layers.Layer):
-    """Each token over the root of its channels' mean square, then scaled: no mean is taken away."""
-
-    def __init__(self, epsilon: float = 1e-6, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.epsilon = epsilon
-
-    def build(self, shape: Any) -> None:
-        """Adds the scale."""
-        self.gamma = self.add_weight(name="gamma", shape=shape[-1:], initializer="ones")
-
-    def call(self, x: Any) -> Any:
-        """The scaled tokens."""
-        wide = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))  # half precision overflows
-        scale = ops.rsqrt(ops.mean(ops.square(wide), axis=-1, keepdims=True) + self.epsilon)
-        return ops.cast(wide * scale, x.dtype) * self.gamma
-
-    def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs."""
-        return {**super().get_config(), "epsilon": self.epsilon}
-
-
-@_register
-class ResponseNorm(keras.layers.Layer):
-    """Channels of x [b, h, w, c] weighed by how they respond over the image (Woo et al., 2023, "ConvNeXt V2")."""
-
-    def build(self, shape: Any) -> None:
-        """Adds a scale and a shift for each channel."""
-        self.gamma = self.add_weight(name="gamma", shape=shape[-1:], initializer="zeros")
-        self.beta = self.add_weight(name="beta", shape=shape[-1:], initializer="zeros")
-
-    def call(self, x: Any) -> Any:
-        """X and its scaled product with each channel's norm over the image, over the mean of these norms."""
-        norms = ops.sqrt(ops.sum(ops.square(x), axis=(1, 2), keepdims=True))
-        weights = norms / (ops.mean(norms, axis=-1, keepdims=True) + 1e-6)
-        return x + self.gamma * (x * weights) + self.beta
 
 
 @_register

@@ -5,7 +5,8 @@ from typing import Any
 import keras
 
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.models.layers import Gelu, GroupNorm, Mix, Project, QuickGelu, RMSNorm, StdConv2D, normal
+from tf_vitcnn.models.layers import Gelu, GroupNorm, Mix, Project, QuickGelu, StdConv2D, normal
+from tf_vitcnn.models.norms import RMSNorm
 from tf_vitcnn.models.specs import GROUPS
 from tf_vitcnn.taps import layer_name
 
