@@ -4,7 +4,7 @@ vit_b32                      the catalog's default          vit_b32@imagenet21k 
 vit_b32@FILE.npz, @DIR       a file or SavedModel           vit@FILE               sizes read from the arrays
 vit_b32@https://..., @gs://..., @kaggle:...                 fetched once, then cached
 vit_b32@random               seeded weights                 FILE.keras             any saved Keras model
-keras:ResNet50[@random]      keras.applications
+keras:ResNet50[@random]      keras.applications             keras_hub:PRESET       a preset, or a folder of one
 timm:NAME, hf:OWNER/NAME     safetensors of the hub         timm@DIR, hf@DIR, FILE.safetensors   and of a folder
 """
 
@@ -18,6 +18,7 @@ from tf_vitcnn.checkpoints import catalog, fetch, ours
 from tf_vitcnn.checkpoints.asked import PARTS, Asked
 from tf_vitcnn.checkpoints.assign import fill, mismatches
 from tf_vitcnn.checkpoints.found import Found
+from tf_vitcnn.checkpoints.keras_hub_preset import PREFIX, handle, load_preset
 from tf_vitcnn.checkpoints.open import open_checkpoint
 from tf_vitcnn.checkpoints.released import is_released, load_released, local
 from tf_vitcnn.devices.start import require_tensorflow
@@ -107,6 +108,8 @@ def _of_spec(spec: str, image_size: Size | None, seed: int, name: str | None) ->
         from tf_vitcnn.checkpoints.keras_file import load_file
 
         return load_file(spec, image_size, name)
+    if spec.startswith(PREFIX):
+        return load_preset(spec, image_size, name)
     if spec.startswith("keras:"):
         from tf_vitcnn.checkpoints.keras_applications import load_application
 
@@ -145,6 +148,9 @@ def refuse_unknown(spec: str) -> None:
         return
     if spec.startswith("keras:"):
         return
+    if spec.startswith(PREFIX):
+        handle(spec)
+        return
     if is_released(spec):
         if not spec.startswith(("timm:", "hf:")):
             local(spec)
@@ -156,7 +162,7 @@ def refuse_unknown(spec: str) -> None:
 
 def resolved(spec: str) -> tuple[str, Path] | None:
     """Architecture and local path of a checkpoint; None for a model that has none (random, or Keras' own)."""
-    if spec.endswith(".keras") or spec.startswith("keras:"):
+    if spec.endswith(".keras") or spec.startswith(("keras:", PREFIX)):
         return None
     require_tensorflow()
     if is_released(spec):
