@@ -85,7 +85,7 @@ def _product_before(links: Links, tensor: Tensor) -> Node | None:
         if _is_product(node) and node.outputs[0].shape[-2:] == keys:
             return node
         if kind(node) in BETWEEN:
-            stack += reversed([t for t in node.input_tensors if t.shape[-1:] == keys[-1:]])
+            stack += reversed(node.input_tensors)
     return None
 
 
@@ -215,16 +215,19 @@ def _by_number(node: Node) -> bool:
     return all(len(value.shape) == 0 or set(value.shape) == {1} for value in held)
 
 
-def shown(part: Part, rows: int, name: Callable[[Tensor], Tensor]) -> Tensor:
-    """A part with its axes in our order; where an axis of `rows` is folded into the images, it is unfolded.
+def shown(part: Part, rows: int, windows: int, name: Callable[[Tensor], Tensor]) -> Tensor:
+    """A part with its axes in our order; where axes of `rows` in all are folded into the images, they are unfolded.
 
-    `name` is told every tensor that is new.
+    They are `windows`, or heads, or both. `name` is told every tensor that is new.
     """
     tensor, axes = part
     pair = axes.endswith("qk") and "e" not in axes
     if rows > 1:
-        axes = axes.replace("b", "bw" if "n" in axes else "bn", 1)
-        tensor = name(ops.reshape(tensor, _unfolded(tensor.shape, part.axes.index("b"), rows)))
+        heads = 1 if "n" in axes else rows // windows
+        folded = {"w": rows // heads, "n": heads}
+        folded = {axis: size for axis, size in folded.items() if size > 1}
+        axes = axes.replace("b", "b" + "".join(folded), 1)
+        tensor = name(ops.reshape(tensor, _unfolded(tensor.shape, part.axes.index("b"), tuple(folded.values()))))
     token = "q" if "q" in axes else "k"
     wanted = "bwnqk" if pair else f"bw{token}ne"
     order = [axes.index(axis) for axis in wanted if axis in axes]
@@ -232,11 +235,11 @@ def shown(part: Part, rows: int, name: Callable[[Tensor], Tensor]) -> Tensor:
         tensor = name(ops.transpose(tensor, order))
     if "n" not in axes:  # one head
         shape = [-1 if size is None else size for size in tensor.shape]
-        at = 1 if pair else 2
+        at = (1 if pair else 2) + ("w" in axes)
         tensor = name(ops.reshape(tensor, (*shape[:at], 1, *shape[at:])))
     return tensor
 
 
-def _unfolded(shape: tuple[int | None, ...], axis: int, rows: int) -> tuple[int, ...]:
+def _unfolded(shape: tuple[int | None, ...], axis: int, folded: tuple[int, ...]) -> tuple[int, ...]:
     sizes = [-1 if size is None else size for size in shape]
-    return (*sizes[:axis], -1, rows, *sizes[axis + 1 :])
+    return (*sizes[:axis], -1, *folded, *sizes[axis + 1 :])

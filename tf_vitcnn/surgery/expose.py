@@ -27,6 +27,7 @@ from tf_vitcnn.surgery.links import SAME, Links, has_kernel, kind
 from tf_vitcnn.surgery.opening import Size, opened, structure_of
 from tf_vitcnn.surgery.paths import snake
 from tf_vitcnn.surgery.settle import Settled, in_order
+from tf_vitcnn.surgery.trace import is_leaf
 
 Selection = str | Sequence[str] | Callable[[str], bool]
 # Arithmetic of single operations that is no step of the network by itself
@@ -102,8 +103,10 @@ def is_exposed(model: keras.Model) -> bool:
     output = structure_of(model, "output") if isinstance(model, keras.Function) else None
     if not isinstance(output, dict) or not output:
         return False
-    declared = all(grammar.parse(name) for name in output)
-    return model in _ABOUT or declared or 2 * len(output) > len(model.operations)
+    if model in _ABOUT or all(grammar.parse(name) for name in output):
+        return True
+    layers = (operation for operation in model.operations if isinstance(operation, keras.layers.Layer))
+    return 2 * len(output) > len(model.operations) and all(map(is_leaf, layers))
 
 
 def _tensors(model: keras.Model, image_size: Size | None = None) -> tuple[Any, dict[str, Tensor], About]:
@@ -207,8 +210,9 @@ class _Taps:
                 prefix = self._prefix(core, taken)
                 names.update({f"{prefix}/attn/out".lstrip("/"): t for t in self._out(core)})
             taken.add(prefix)
+            windows = self._windows(core)
             for name, part in core.parts.items():
-                self._part(f"{prefix}/attn/{name}".lstrip("/"), part)
+                self._part(f"{prefix}/attn/{name}".lstrip("/"), part, windows)
             # they are computed when they are read; a reader wants them side by side
             read = [
                 f"{prefix}/attn/{name}".lstrip("/") for name in core.parts if name not in ("scores", "probs", "mixed")
@@ -242,7 +246,13 @@ class _Taps:
             prefix += "_"
         return prefix
 
-    def _part(self, name: str, part: Part) -> None:
+    def _windows(self, core: Core) -> int:
+        """How many windows of an image were folded into the images before keys were projected."""
+        ids = self.links.before(core.parts["k"].tensor)
+        kernels = [n for n in self.links.nodes if has_kernel(n) and id(n.outputs[0]) in ids]
+        return self.settled.per_image.get(id(kernels[-1].outputs[0]), 1) if kernels else 1
+
+    def _part(self, name: str, part: Part, windows: int) -> None:
         if not self.links.maker.get(id(part.tensor)):
             return  # the same for every image: a probe's queries
         rows = self.settled.per_image.get(id(part.tensor), 1)
@@ -254,7 +264,7 @@ class _Taps:
             new.append(tensor)
             return tensor
 
-        tensor = shown(part, rows, told)
+        tensor = shown(part, rows, windows, told)
         self._file(name, tensor, place)
 
     def _between(self, core: Core) -> set[int]:

@@ -10,7 +10,7 @@ import numpy as np
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.surgery.graph import Tensor, flat
 from tf_vitcnn.surgery.settle import IMAGES, FixedError, Settled, Trace, settle
-from tf_vitcnn.surgery.trace import Tracer
+from tf_vitcnn.surgery.trace import Tracer, reason
 
 Size = tuple[int, int]
 
@@ -87,9 +87,8 @@ def _traced(model: keras.Model, given: Any, images: int) -> Trace:
         with tracer.listen():
             outputs = model(inputs, training=False)
     except Exception as error:  # whatever a model's own code raises on tensors without values
-        reason = " ".join(str(error).split())[:200]
         raise BadInput(
-            f"{model.name!r} ({type(model).__name__}) cannot be traced ({type(error).__name__}: {reason}); its call "
+            f"{model.name!r} ({type(model).__name__}) cannot be traced ({reason(error)}); its call "
             "may use keras.ops and layers only, and may not ask for values"
         ) from error
     return Trace(inputs, outputs, tracer)

@@ -16,7 +16,7 @@ from tf_vitcnn import taps
 from tf_vitcnn.errors import unknown
 from tf_vitcnn.surgery.expose import named_tensors
 from tf_vitcnn.surgery.graph import Node, Tensor, calls, flat, node_of, tensor_names
-from tf_vitcnn.surgery.links import Links, Residual, adds_two, root
+from tf_vitcnn.surgery.links import SAME, Links, Residual, adds_two, kind, root
 
 BRANCHES = ("attn/out", "mlp/out", "ls1/out", "ls2/out", "tokenmix/out", "chanmix/out", "branch/out")
 UNPLACED = ("tokenmix/pre", "tokenmix/act")  # channels by hidden units: no token, no place
@@ -24,6 +24,11 @@ PER_TOKEN = (  # [t, n, e]
     *("attn/q", "attn/k", "attn/v", "attn/q_norm", "attn/k_norm", "attn/q_rot", "attn/k_rot", "attn/mixed"),
 )
 PER_PAIR = ("attn/scores", "attn/probs")  # [n, q, k]
+# Calls that give tensors of heads, tokens and channels as readily as maps
+NO_MAPS = (
+    *(*SAME, "Matmul", "Einsum", "EinsumDense", "Softmax", "Scores", "GetItem", "Split", "Unstack", "Stack"),
+    *("Multiply", "Divide", "TrueDivide", "Add", "Subtract", "Where", "Repeat", "Tile", "Negative"),
+)
 MOST_EXTRA = 16  # more tokens than grid places than this: the grid is not the tokens' own
 
 
@@ -154,7 +159,8 @@ def _grids(model: keras.Model, tensor: Tensor) -> Iterator[tuple[int, int]]:
         for t in node.outputs:
             shape = tuple(t.shape[1:])
             name = named.get(id(t), taps.tap_name(node.operation.name))
-            if len(shape) == 3 and None not in shape and not name.endswith(PER_TOKEN + PER_PAIR):
+            spatial = kind(node) not in NO_MAPS and not name.endswith(PER_TOKEN + PER_PAIR)
+            if len(shape) == 3 and None not in shape and spatial:
                 yield shape[0], shape[1]
             if len(shape) == 5 and (shape[0] * shape[1], shape[2] * shape[3]) == tuple(inputs[0].shape[1:3]):
                 yield shape[0], shape[2]  # images cut into patches by a reshape

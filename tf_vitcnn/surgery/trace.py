@@ -46,6 +46,25 @@ _LISTENING: ContextVar[Tracer | None] = ContextVar("listening", default=None)
 _ONE_AT_A_TIME = threading.RLock()
 
 
+def _binary(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
+    """`weight * x`, which Keras does not expect of a symbolic x; `x * weight` it does."""
+    own = getattr(keras.Variable, name)
+
+    def apply(weight: Any, other: Any) -> Any:
+        return operation(weight, other) if isinstance(other, keras.KerasTensor) else own(weight, other)
+
+    return apply
+
+
+BINARY = {
+    name: _binary(name, operation)
+    for name, operation in {
+        **{"__add__": keras.ops.add, "__sub__": keras.ops.subtract, "__mul__": keras.ops.multiply},
+        **{"__truediv__": keras.ops.true_divide, "__matmul__": keras.ops.matmul},
+    }.items()
+}
+
+
 def is_leaf(layer: Any) -> bool:
     """Whether a layer's call stays one node."""
     if next(iter(layer._flatten_layers(include_self=False)), None) is not None:
@@ -76,7 +95,7 @@ class Tracer:
     paths: dict[int, str] = field(default_factory=dict)  # of each tensor, by its id
     policies: dict[int, Any] = field(default_factory=dict)  # of the layer around each node, by the node's id
     owners: dict[int, Any] = field(default_factory=dict)  # that layer
-    notes: list[str] = field(default_factory=list)
+    closed: dict[str, list[str]] = field(default_factory=dict)  # why, and the calls that could not be looked into
     nodes: list[Node] = field(default_factory=list)  # all that were recorded, kept alive
     frames: list[Frame] = field(default_factory=lambda: [Frame("")])
     _twins: dict[Any, Any] = field(default_factory=dict)
@@ -90,12 +109,22 @@ class Tracer:
             token = _LISTENING.set(self)
             L.Layer.__call__, L.Layer.symbolic_call = _called, _layer_symbolic
             keras.Operation.symbolic_call = _operation_symbolic
+            for name, function in BINARY.items():
+                setattr(keras.Variable, name, function)
             try:
                 yield
             finally:
+                for name in BINARY:
+                    delattr(keras.Variable, name)
                 L.Layer.__call__, L.Layer.symbolic_call = _CALL, _LAYER_SYMBOLIC
                 keras.Operation.symbolic_call = _OPERATION_SYMBOLIC
                 _LISTENING.reset(token)
+
+    @property
+    def notes(self) -> list[str]:
+        """What could not be looked into, in a line for each reason."""
+        others = {why: f" and {len(paths) - 1} more" if len(paths) > 1 else "" for why, paths in self.closed.items()}
+        return [f"{paths[0]}{others[why]} {why}" for why, paths in self.closed.items()]
 
     def layer(self, layer: Any, args: Any, kwargs: Any) -> Any:
         """The outputs of a layer's call."""
@@ -112,29 +141,35 @@ class Tracer:
                 raise
             del self.nodes[before[0] :]
             self._names, self._twins = before[1], before[2]
-            reason = " ".join(str(error).split())[:160]
-            self.notes.append(f"{path[:-1]} ({type(layer).__name__}) stays one tap: {type(error).__name__}: {reason}")
+            self.closed.setdefault(f"({type(layer).__name__}) stays one tap: {reason(error)}", []).append(path[:-1])
         finally:
             self.frames.pop()
         return self._leaf(layer, path[:-1], args, kwargs)
 
     def _inside(self, layer: Any, args: Any, kwargs: Any) -> Any:
         """A layer's own outputs; Keras' bookkeeping around its call is left to Keras, on stand-ins."""
-        count = len(layer._inbound_nodes)
-        stand_ins = flat(_CALL(layer, *args, **kwargs))
+        stand_ins = self._undone(layer, args, kwargs)
         outputs = self._result
-        for node in layer._inbound_nodes[count:]:
-            for t in node.input_tensors:
-                maker = t._keras_history.operation
-                maker._outbound_nodes[:] = [n for n in maker._outbound_nodes if n is not node]
-        del layer._inbound_nodes[count:]
         for stand_in, tensor in zip(stand_ins, flat(outputs), strict=True):
             if getattr(stand_in, "_keras_mask", None) is not None:
                 tensor._keras_mask = stand_in._keras_mask
         return outputs
 
+    def _undone(self, layer: Any, args: Any, kwargs: Any) -> list[Tensor]:
+        """What Keras gives for a call, of which no trace stays in the graph."""
+        count = len(layer._inbound_nodes)
+        results = flat(_CALL(layer, *args, **kwargs))
+        for node in layer._inbound_nodes[count:]:
+            for t in node.input_tensors:
+                maker = t._keras_history.operation
+                maker._outbound_nodes[:] = [n for n in maker._outbound_nodes if n is not node]
+        del layer._inbound_nodes[count:]
+        return results
+
     def _leaf(self, layer: Any, path: str, args: Any, kwargs: Any) -> Any:
         """One call, of the layer's twin; a product's activation is a call of its own."""
+        if not getattr(layer, "built", True):  # its `build` is bound to it: a twin could not be built
+            self._undone(layer, args, kwargs)
         mask = getattr(args[0], "_keras_mask", None) if args else None
         if mask is not None and "mask" in inspect.signature(layer.call).parameters:
             kwargs = {"mask": mask, **kwargs}
@@ -159,7 +194,7 @@ class Tracer:
                 self.paths[id(outputs)] = path
                 return outputs
             except Exception as error:  # its code on tensors without values, as for layers
-                self.notes.append(f"{path} stays one tap: {type(error).__name__}: {str(error)[:100]}")
+                self.closed.setdefault(f"stays one tap: {reason(error)}", []).append(path)
             finally:
                 self.frames.pop()
         after = self._twins.get((id(layer), "activation"))
@@ -186,6 +221,7 @@ class Tracer:
         return name
 
     def _record(self, operation: Any, path: str, args: Any, kwargs: Any) -> Any:
+        kwargs = {name: value for name, value in kwargs.items() if name != "training" or value}  # inference by default
         token = _LISTENING.set(None)
         try:
             outputs = operation(*args, **kwargs)
@@ -211,6 +247,13 @@ class Tracer:
             t._sparse = False  # Keras takes `2 * x` for sparse
             self.paths[id(t)] = f"{path}:{i}" if len(results) > 1 else path
         return outputs
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in a line: Keras wraps the words of an error in those of every layer around it."""
+    inner = re.findall(r"\x1b\[1m(.*?)\x1b\[0m", str(error), flags=re.DOTALL)
+    words = re.sub(r"\x1b\[\d+m", "", inner[-1] if inner else str(error))
+    return f"{type(error).__name__}: {' '.join(words.split())[:160]}"
 
 
 def _static(layer: Any, x: Tensor) -> dict[str, Any]:
