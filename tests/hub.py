@@ -34,7 +34,7 @@ MOBILE = {
     **{"output_num_filters": 16, "input_activation": "hard_swish", "output_activation": "hard_swish"},
     **{"input_num_filters": 8, "image_shape": (32, 32, 3)},
 }
-MOBILE5 = {  # an edge residual, an inverted one, one of each kind of attention
+MOBILE5 = {  # edge and inverted residuals, one key for all heads
     **{"stackwise_block_types": [["er"], ["uir", "mqa"], ["mqa", "uir"]], "stackwise_num_blocks": [1, 2, 2]},
     **{"stackwise_num_filters": [[8], [16, 16], [16, 16]], "stackwise_strides": [[2], [2, 1], [1, 1]]},
     **{
