@@ -1,7 +1,8 @@
 """What was found: verdicts in groups, each claim with one row of numbers per combination of networks.
 
-A row is drawn as dots on a line: the network's number with its interval, the same number with random weights, and the
-threshold. Positions are in units of a drawing WIDTH wide, so that the page's template only places them.
+A row is drawn as dots on a line: the network's number with its interval, the same number with random weights as far
+from the threshold as it lies from its own, and the threshold. Positions are in units of a drawing WIDTH wide, so that
+the page's template only places them.
 """
 
 from __future__ import annotations
@@ -83,15 +84,22 @@ class Row:
         """What the drawing shows, in words."""
         if self.check is None:
             return f"{self.who}: {self.verdict.note or 'untested'}"
-        random = f"; with random weights {self.random.value:.3g}" if self.random else ""
+        random = f"; with random weights {self.beside}" if self.random else ""
         return f"{self.who}: {self.spoken}, {number(self.check)}{random}"
+
+    @property
+    def beside(self) -> str:
+        """The number with random weights, against its own threshold: `0.0277 > 0.0155`."""
+        if self.random is None:
+            return ""
+        return f"{self.random.value:.3g} {'' if self.random.margin > 0 else 'not '}{bound(self.random)}"
 
     @property
     def line(self) -> str:
         """The numbers beside the dots."""
         if self.check is None:
             return ""
-        random = f", random {self.random.value:.3g}" if self.random else ""
+        random = f", random {self.beside}" if self.random else ""
         sign = "" if self.check.margin > 0 else "not "
         return f"{self.check.value:.3g} {sign}{bound(self.check)}{random}"
 
@@ -169,7 +177,10 @@ def _numbers(row: Row) -> tuple[float | None, ...]:
     check = row.check
     assert check is not None
     low, high = interval_of(check)
-    random = row.random.value if row.random else None
+    random = None
+    if row.random:
+        # its threshold may be another statistic: it lies as far from this one as from its own
+        random = row.random.value + check.threshold - row.random.threshold
     upper = check.upper if check.relation == "in" else None
     return check.value, check.threshold, upper, low, high, random
 

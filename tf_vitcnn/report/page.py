@@ -18,6 +18,7 @@ from tf_vitcnn.report import findings as found
 from tf_vitcnn.report import made, networks
 from tf_vitcnn.report.matrix import matrix
 from tf_vitcnn.report.model import Figure, Report, parts, vegalite_version
+from tf_vitcnn.verdicts.seeds import Summary, over_seeds
 
 TITLE = "How do these networks see?"
 SCRIPTS = ("draw.js", "hover.js", "controls.js", "save.js", "start.js")
@@ -58,6 +59,7 @@ def _render(report: Report, figures: list[Figure], kind: str, title: str, told: 
             findings=found.findings(report) if told else {},
             untested=[v for v in report.verdicts if not v.checks],
             matrix=matrix(report),
+            trainings=[line for line in over_seeds(report.verdicts) if isinstance(line, Summary)],
             rows_of=lambda figure: _by_claim(report, figure),
             marks_of=lambda figure: _marks(report, figure),
         )
