@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -72,3 +73,33 @@ def test_modules_and_functions_are_read_in_one_go():
 
 def test_few_modules_stand_outside_a_room():
     assert len(list(PACKAGE.glob("*.py"))) <= 12
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_documents_name_folders_that_are_there(document):
+    named = re.findall(r"`(?:tf_vitcnn/)?([a-z_]+)/(?:[A-Za-z_/.]*)`", (ROOT / document).read_text())
+    rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir()}
+    elsewhere = {
+        "tf_vitcnn",
+        "scripts",
+        "tests",
+        "benchmarks",
+        "saved_results",
+        "demo",
+        "results",
+        "examples",
+        "docs",
+        "runs",
+    }
+    assert rooms & set(named)
+    assert set(named) - rooms - elsewhere - analyses_named() == set()
+
+
+def analyses_named():
+    return {path.name for path in (PACKAGE / "analyses").iterdir() if path.is_dir()}
+
+
+def test_the_citation_has_the_version():
+    import tf_vitcnn
+
+    assert f"\nversion: {tf_vitcnn.__version__}\n" in (ROOT / "CITATION.cff").read_text()
