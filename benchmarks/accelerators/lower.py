@@ -1,0 +1,195 @@
+"""Every step that the suite runs on a device, lowered for one that nobody has: modules and `programs.json` in a folder.
+
+    python benchmarks/accelerators/lower.py FOLDER [MODEL ...] [--platform TPU]
+
+The project's own walks run; only their `Replicas` is another: each step is traced and lowered, nothing is computed,
+and what it would give is a `Buffer` that has a shape and no numbers. Buffers count the bytes that are held while a
+step runs, as Python's references say. Needs tensorflow-tpu, whose CPU-only wheel has the kernels of TPUs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.update(TPU_SKIP_MDS_QUERY="1", TPU_ACCELERATOR_TYPE="v5litepod-4", TPU_WORKER_HOSTNAMES="localhost")
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tf_vitcnn.devices.start import start_tensorflow  # noqa: E402
+
+start_tensorflow()
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+from tf_vitcnn.devices.replicas import Replicas  # noqa: E402
+from tf_vitcnn.devices.strategy import named_strategy  # noqa: E402
+
+
+class Buffer:
+    """A tensor on the device: shape, type, and bytes that are held as long as this is."""
+
+    def __init__(self, device: Device, shape: Sequence[int], dtype: Any) -> None:
+        self.device, self.shape, self.dtype = device, tf.TensorShape(shape), tf.as_dtype(dtype)
+        device.held += self.nbytes
+
+    def __del__(self) -> None:
+        self.device.held -= self.nbytes
+
+    @property
+    def nbytes(self) -> int:
+        """As they lie in the memory of the host; a device may pad."""
+        return int(np.prod(self.shape.as_list(), dtype=np.int64)) * self.dtype.size
+
+    def numpy(self) -> np.ndarray:
+        """Numbers of the right shape, as sums come to the host."""
+        values = np.abs(np.random.default_rng(0).standard_normal(self.shape.as_list())) + 1
+        return values.astype(self.dtype.as_numpy_dtype)
+
+
+class Device(Replicas):
+    """Replicas of a device that is not there: steps are lowered for it instead of being run."""
+
+    def __init__(self, folder: Path, platform: str) -> None:
+        super().__init__(tf.distribute.get_strategy())
+        self.folder, self.platform = folder, platform
+        self.plain, self.on_cpu, self.held = True, False, 0
+        self.programs: dict[str, dict[str, Any]] = {}
+        self.about: dict[str, Any] = {}
+        self.plans: dict[str, float] = {}
+        self.weights: dict[str, int] = {}  # bytes of each model's
+        self.variables: list[Any] = []  # Keras variables that steps may read without being given them
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def plan(self, expected: float) -> None:
+        """What the project expects the present step's run to take."""
+        self.plans[json.dumps(self.about, sort_keys=True)] = expected
+
+    def values(self, weights: Sequence[Any]) -> Any:
+        """The weights' places; they are counted once, with the model."""
+        return [tf.TensorSpec(weight.shape, weight.dtype) for weight in weights]
+
+    def spread(self, values: Sequence[Any]) -> Any:
+        """The one replica's."""
+        return values[0]
+
+    def function(self, step: Callable[..., Any], jit: bool = False) -> Callable[..., Any]:
+        """`step`, lowered once per signature."""
+        lowered: dict[str, tuple[dict[str, Any], Any]] = {}
+
+        def call(*args: Any) -> Any:
+            specs = tf.nest.map_structure(_spec, args)
+            key = str(tf.nest.flatten(specs)) + str(_structure(specs))
+            if key not in lowered:
+                lowered[key] = self.lower(step, specs)
+            program, outputs = lowered[key]
+            made = tf.nest.map_structure(lambda spec: Buffer(self, spec.shape, spec.dtype), outputs)
+            use = program["uses"].setdefault(json.dumps(self.about, sort_keys=True), {"calls": 0, "held": 0})
+            use["calls"] += 1
+            use["held"] = max(use["held"], self.held)
+            return made
+
+        return call
+
+    def summed(self, step: Callable[..., Any], jit: bool = False) -> Callable[..., Any]:
+        """The same: with one replica sums are what it gives."""
+        return self.function(step, jit)
+
+    def lower(self, step: Callable[..., Any], specs: Any) -> tuple[dict[str, Any], Any]:
+        """The program of a step for these arguments, written as StableHLO, and what it gives."""
+        begun = time.perf_counter()
+        given = [spec for spec in tf.nest.flatten(specs) if isinstance(spec, tf.TensorSpec)]
+
+        def packed(tensors: Sequence[Any]) -> Any:
+            rest = iter(tensors)
+            flat = [next(rest) if isinstance(s, tf.TensorSpec) else s for s in tf.nest.flatten(specs)]
+            return tf.nest.pack_sequence_as(specs, flat)
+
+        traced = tf.function(lambda *xs: step(*packed(xs)), autograph=False).get_concrete_function(*given)
+        read = {id(variable) for variable in traced.graph.variables}
+        weights = [variable for variable in self.variables if id(variable.value) in read]
+
+        def pure(*xs: Any) -> Any:
+            with keras.StatelessScope(list(zip(weights, xs[: len(weights)], strict=True))) as scope:
+                out = step(*packed(xs[len(weights) :]))
+            changed = [scope.get_current_value(w) for w in weights]
+            changed = [new for new, old in zip(changed, xs, strict=False) if new is not old]
+            return tf.nest.flatten(out), changed
+
+        signature = [*(tf.TensorSpec(w.shape, w.dtype) for w in weights), *given]
+        ir = tf.function(pure, jit_compile=True, autograph=False).experimental_get_compiler_ir(*signature)
+        text = ir(stage="stablehlo", platform_name=self.platform)
+        name = hashlib.sha256(text.encode()).hexdigest()[:16]
+        if name not in self.programs:
+            (self.folder / f"{name}.mlir").write_text(text)
+            nbytes = [int(np.prod(s.shape.as_list(), dtype=np.int64)) * s.dtype.size for s in signature]
+            self.programs[name] = {
+                "arguments": sum(nbytes),
+                "weights": sum(nbytes[: len(weights)]),
+                "module": len(text),
+                "lowering": round(time.perf_counter() - begun, 1),
+                "uses": {},
+            }
+            print(f"{self.about} {name} {len(text) / 1e6:.1f} MB {self.programs[name]['lowering']} s", flush=True)
+        outputs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), traced.structured_outputs)
+        return self.programs[name], outputs
+
+    def read(self) -> None:
+        """Takes up what an earlier call lowered."""
+        path = self.folder / "programs.json"
+        if path.exists():
+            found = json.loads(path.read_text())
+            self.weights, self.plans, self.programs = found["weights"], found["plans"], found["programs"]
+
+    def write(self) -> None:
+        """The list of programs, beside their modules."""
+        found = {"platform": self.platform, "weights": self.weights, "plans": self.plans, "programs": self.programs}
+        (self.folder / "programs.json").write_text(json.dumps(found, indent=1))
+
+
+def _structure(specs: Any) -> Any:
+    """The structure without its leaves."""
+    return tf.nest.map_structure(lambda _: 0, specs)
+
+
+def _spec(value: Any) -> Any:
+    return tf.TensorSpec(value.shape, value.dtype) if hasattr(value, "shape") and hasattr(value, "dtype") else value
+
+
+def main() -> None:
+    """Lowers every step of every model that is named."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("models", nargs="*")
+    parser.add_argument("--platform", default="TPU")
+    parser.add_argument("--memory", type=float, default=15.75, help="GB of the device")
+    parser.add_argument("--steps", nargs="*", help="only these")
+    asked = parser.parse_args()
+    from benchmarks.accelerators import steps
+    from tf_vitcnn.stats import hsic, minibatch_cka
+
+    named_strategy("cpu")  # products of float32 are of float32
+    for module in (hsic, minibatch_cka):
+        module.on_cpu = lambda strategy=None: False
+    device = Device(asked.folder, asked.platform)
+    device.read()
+    for name in steps.subjects_of(asked.models):
+        subject = steps.subject_of(name)
+        device.weights[name] = sum(int(np.prod(w.shape)) * 4 for w in subject.model.variables)
+        steps.everything(device, subject, asked.memory * 1e9, asked.steps)
+        if name != "foreign" and (not asked.steps or "training" in asked.steps):
+            steps.training(device, name)
+            device.write()
+
+
+if __name__ == "__main__":
+    sys.modules["benchmarks.accelerators.lower"] = sys.modules["__main__"]
+    main()
