@@ -22,7 +22,7 @@ from typing import Any
 os.environ.update(TPU_SKIP_MDS_QUERY="1", TPU_ACCELERATOR_TYPE="v5litepod-4", TPU_WORKER_HOSTNAMES="localhost")
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tf_vitcnn.devices.start import start_tensorflow  # noqa: E402
+from tf_vitcnn.devices.start import start_tensorflow
 
 start_tensorflow()
 
@@ -30,8 +30,8 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
+from tf_vitcnn.devices.precision import precision  # noqa: E402
 from tf_vitcnn.devices.replicas import Replicas  # noqa: E402
-from tf_vitcnn.devices.strategy import named_strategy  # noqa: E402
 
 
 class Buffer:
@@ -61,7 +61,7 @@ class Device(Replicas):
     def __init__(self, folder: Path, platform: str) -> None:
         super().__init__(tf.distribute.get_strategy())
         self.folder, self.platform = folder, platform
-        self.plain, self.on_cpu, self.held = True, False, 0
+        self.kind, self.plain, self.sharing, self.held = "TPU", True, 1, 0
         self.programs: dict[str, dict[str, Any]] = {}
         self.about: dict[str, Any] = {}
         self.plans: dict[str, float] = {}
@@ -174,11 +174,8 @@ def main() -> None:
     parser.add_argument("--steps", nargs="*", help="only these")
     asked = parser.parse_args()
     from benchmarks.accelerators import steps
-    from tf_vitcnn.stats import hsic, minibatch_cka
 
-    named_strategy("cpu")  # products of float32 are of float32
-    for module in (hsic, minibatch_cka):
-        module.on_cpu = lambda strategy=None: False
+    precision("float32")
     device = Device(asked.folder, asked.platform)
     device.read()
     for name in steps.subjects_of(asked.models):

@@ -115,7 +115,9 @@ def minibatch(device: Device, asked: PerMinibatch, run: Run, budget: float) -> N
     device.plan(plan.expected)
     sums = GramSums(asked, run, device)
     gram = walk.GramWalk([sums], device, plan.segment.get)
-    inputs = [(224, 224, 3) if s.model.inputs[0].shape[1] is None else s.model.inputs[0].shape[1:] for s in run.subjects]
+    inputs = [
+        (224, 224, 3) if s.model.inputs[0].shape[1] is None else s.model.inputs[0].shape[1:] for s in run.subjects
+    ]
     gram.prepare([tf.zeros([1, *shape]) for shape in inputs])
     chunks = []
     for _ in range(-(-run.batch // plan.micro)):
@@ -160,12 +162,14 @@ def minibatch_metric(device: Device, subject: Subject) -> None:
     sizes = sorted({int(np.prod(subject.model.output[tap].shape[1:])) for tap in taps})
     for precision in ("float32", "bfloat16"):
         device.about = {"model": subject.name, "step": "MinibatchCKA", "precision": precision}
-        gram = device.function(lambda x, p=precision: minibatch_cka._gram.python_function(x, p))
+        gram = device.function(lambda x, p=precision: minibatch_cka._gram.python_function(x, p, True))
         for size in (sizes[0], sizes[-1]):
             gram(Buffer(device, (MINIBATCH, size), tf.float32))
     many = folded.TOGETHER
     fold = device.function(minibatch_cka._folded.python_function)
-    vectors, _ = fold(*(Buffer(device, shape, tf.float32) for shape in ((many, MINIBATCH, MINIBATCH), (many,), (many,))))
+    vectors, _ = fold(
+        *(Buffer(device, shape, tf.float32) for shape in ((many, MINIBATCH, MINIBATCH), (many,), (many,)))
+    )
     device.function(folded.products)([vectors, vectors], [])
 
 

@@ -166,13 +166,13 @@ def test_a_refused_run_leaves_the_switch_alone(faster):
     assert tf32()
 
 
-@pytest.mark.parametrize(("compute", "switch"), [("float32", False), ("tensorfloat32", True), ("bfloat16", True)])
+@pytest.mark.parametrize(("compute", "switch"), [("float32", False), ("tensorfloat32", True), ("bfloat16", False)])
 def test_faster_products_only_by_name(compute, switch, faster):
     with in_precision(compute):
         assert tf32() is switch
 
 
-@pytest.mark.parametrize(("compute", "said"), [("float32", True), ("bfloat16", False)])
+@pytest.mark.parametrize(("compute", "said"), [("float32", True), ("bfloat16", True), ("tensorfloat32", False)])
 def test_a_compiled_product_is_asked_for_at_highest_precision(compute, said, faster):
     """Without these words XLA lowers it for a TPU at default precision: bfloat16."""
     with in_precision(compute):

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import sys
 import textwrap
-from typing import Any
+from typing import Any, Literal
 
 from etils import epath
 
@@ -62,6 +62,8 @@ class Where:
     """gigabytes that the run may take; part of what is free unless told otherwise"""
     resume_dir: str | None = None
     """where the totals of an unfinished run wait; beside the table unless told otherwise"""
+    compute: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
+    """what products inside the networks take their inputs in; recorded in the table's .json"""
     jit: bool = False
     """compile with XLA"""
     dry_run: bool = False
@@ -157,6 +159,7 @@ def _analyze(chosen: tuple[Analysis, ...], flags: Flags) -> int:
         flags.data_dir,
         flags.skip_bad,
         flags.jit,
+        compute=flags.compute,
     )
     names = (flags.name, flags.against_name)
     import_all(flags.imports)

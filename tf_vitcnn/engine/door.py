@@ -36,6 +36,7 @@ def run(
     image_size: int | None = None,
     preprocessing: Any = None,
     jit: bool = False,
+    compute: str = "float32",
     quiet: bool = True,
     **fields: Any,
 ) -> pd.DataFrame:
@@ -43,7 +44,8 @@ def run(
 
     `analysis` by name (its parameters as keywords) or an instance; `subject` and `against` a spec, a Keras model or a
     Subject; `data` a spec, arrays (`images` or `(images, labels)`), a tf.data.Dataset or a source; `preprocessing` of
-    `subject`; `memory` in gigabytes; `batch` is the minibatch of Gram analyses, else the micro-batch.
+    `subject`; `memory` in gigabytes; `batch` is the minibatch of Gram analyses, else the micro-batch;
+    `compute` says what products inside the networks run in: float32, tensorfloat32 or bfloat16.
     """
     request = Request(
         analyses=(make(analysis, fields),),
@@ -57,6 +59,7 @@ def run(
         skip_bad=skip_bad,
         jit=jit,
         quiet=quiet,
+        compute=compute,
     )
     said: tuple[dict[str, Any], dict[str, Any]] = ({"preprocessing": preprocessing}, {})
     with Session(request, subject, against, strategy, image_size, said=said) as session:

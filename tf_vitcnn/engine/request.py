@@ -23,3 +23,4 @@ class Request:
     skip_bad: bool = False
     jit: bool = False
     quiet: bool = False
+    compute: str = "float32"  # what products inside the networks run in

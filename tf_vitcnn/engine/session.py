@@ -15,7 +15,7 @@ from tf_vitcnn.analyses.base import Analysis, PerImage, PerMinibatch, Run
 from tf_vitcnn.checkpoints.load import load
 from tf_vitcnn.data.given import source_of
 from tf_vitcnn.data.sources import Sound, Source, draw, open_source
-from tf_vitcnn.devices.precision import in_precision
+from tf_vitcnn.devices.precision import in_precision, known
 from tf_vitcnn.devices.replicas import Replicas
 from tf_vitcnn.devices.room import Room
 from tf_vitcnn.devices.strategy import is_chief, named_strategy
@@ -24,8 +24,6 @@ from tf_vitcnn.errors import BadInput
 from tf_vitcnn.subject import Subject
 from tf_vitcnn.tables.provenance import environment
 from tf_vitcnn.tables.schema import Sidecar
-
-COMPUTE = "float32"  # of products on every device
 
 
 @dataclass
@@ -45,6 +43,7 @@ class Session:
     def __enter__(self) -> Session:
         """Opens sources, loads subjects, checks the request."""
         self.begun = time.monotonic()
+        known(self.request.compute)
         for analysis in self.request.analyses:
             self._check_against(analysis)
         strategy = named_strategy(self.strategy)
@@ -69,7 +68,7 @@ class Session:
             raise BadInput(f"both models are called {self.subjects[0].name!r}: tell them apart with --against-name")
         self.room = self._room()
         self.runs = tuple(self._bind(analysis) for analysis in self.request.analyses)
-        self._products = in_precision(COMPUTE)
+        self._products = in_precision(self.request.compute)
         self._products.__enter__()
         return self
 
@@ -194,6 +193,8 @@ class Session:
         parameters = {**analysis.parameters(), "images": bound.images, "seed": bound.seed}
         if isinstance(analysis, PerMinibatch):
             parameters["batch"] = bound.batch
+        if self.request.compute != "float32":  # which tables have said nothing of so far
+            parameters["compute"] = self.request.compute
         parameters["taps"] = list(self.request.taps) if self.request.taps is not None else None
         return {
             "format": 1,
@@ -224,7 +225,7 @@ class Session:
             "seconds": round(time.monotonic() - self.begun, 1),
             "strategy": type(self.replicas.strategy).__name__,
             "replicas": self.replicas.count,
-            "compute": COMPUTE,
+            "compute": self.request.compute,
         }
 
     def keep(self, indices: Sequence[int]) -> None:

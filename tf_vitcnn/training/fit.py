@@ -74,10 +74,11 @@ def train(recipe: Recipe, out: Path | str, name: str | None = None, machine: Mac
         return place.model
     _check_strategy(machine)
     start_tensorflow()
+    from tf_vitcnn.devices.precision import in_precision
     from tf_vitcnn.training.task import Task
 
     task = Task(recipe, machine)
-    with Lock(place.lock, f"{place.model} is being trained by another process"):
+    with in_precision(recipe.compute), Lock(place.lock, f"{place.model} is being trained by another process"):
         _check_state(place, task.identity)
         place.tidy()
         progress = _run(task, place, machine)

@@ -12,7 +12,10 @@ from typing import Any, Literal
 from tf_vitcnn.errors import BadInput
 
 Pool = Literal["cls", "gap"]
-PRECISIONS = ("float32", "bfloat16", "float16")
+CLOSED = {
+    "precision": ("float32", "bfloat16", "float16"),
+    "compute": ("float32", "tensorfloat32", "bfloat16"),
+}
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,8 @@ class Steps:
     eighth, digits, which are centred, not at all"""
     flip: bool | None = None
     """whether images are mirrored at random; default: photographs yes, digits no"""
+    compute: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
+    """what products of float32 take their inputs in, on every device alike"""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """of the products; weights stay float32"""
 
@@ -110,6 +115,8 @@ class Recipe(Steps, Sizes, Trained):
         """The recipe as the card records it, under the names of its flags."""
         fields = asdict(self)
         fields["from"] = fields.pop("start")
+        if self.compute == "float32":  # which cards have said nothing of so far
+            del fields["compute"]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
     def settled(self, images: int, width: int | None = None, pooled: bool = False) -> Recipe:
@@ -173,8 +180,8 @@ def _typed(name: str, kind: str, value: Any, where: str) -> Any:
         good = isinstance(value, str)
     if name == "pool":
         good = value in ("cls", "gap")
-    if name == "precision":
-        good = value in PRECISIONS
+    if name in CLOSED:
+        good = value in CLOSED[name]
     if not good and not (value is None and "None" in kind):
         raise BadInput(f"{where}: {name.replace('_', '-')} = {value!r} does not fit; expected {kind}")
     return value

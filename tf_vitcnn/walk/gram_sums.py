@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tf_vitcnn.analyses.base import Extra, PerMinibatch, Run, View
 from tf_vitcnn.devices import cores
+from tf_vitcnn.devices.precision import in_precision
 from tf_vitcnn.devices.replicas import Replicas
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.stats import folded, host_gram, hsic, measures, shares
@@ -143,9 +144,9 @@ class GramSums:
         joined = {s: {form: self._joined(s, form) for form in self._stacks[s]} for s in "xy"}
         norms, extras = self._norms, self._extras
         self.begin()
-        out = {
-            key: value.numpy() for key, value in self._inner(joined, norms, extras, draw, present, list(groups)).items()
-        }
+        with in_precision():
+            found = self._inner(joined, norms, extras, draw, present, list(groups))
+        out = {key: value.numpy() for key, value in found.items()}
         self._refuse_not_finite(out)
         return out
 

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from tf_vitcnn import surgery
 from tf_vitcnn.analyses.base import Batch, Extra, PerMinibatch, Run, View, grouped
+from tf_vitcnn.devices.precision import in_precision
 from tf_vitcnn.devices.replicas import Replicas
 from tf_vitcnn.stats import hsic
 from tf_vitcnn.subject import Subject
@@ -76,7 +77,8 @@ class GramWalk:
         the images' groups; each analysis counts its own draws, and says whether the minibatch is one of its own.
         """
         for job, i, others, filed in self.features(chunks, tick):
-            job.add(i, filed, others)
+            with in_precision():  # whatever the network's own products run in
+                job.add(i, filed, others)
             del filed  # not kept while the next segment runs
         sums: dict[str, np.ndarray] = {}
         groups = [chunk.role for chunk in chunks]
