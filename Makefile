@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: bench demo replicate test test-slow test-oldest faults lint type clean
+.PHONY: accelerators bench demo replicate test test-slow test-oldest faults lint type clean
 .DEFAULT_GOAL := test
 
 # Trains three small networks on digits, runs every analysis on them, builds demo/report.html. No network needed.
@@ -23,6 +23,26 @@ test-slow: .venv/ready
 # Ratios in one run on this machine: each script says what it measures against.
 bench: .venv/ready
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+# Every step that runs on a device, lowered for TPUs and compiled by their own compiler, no device needed: a table, and an
+# error where a module holds what it should not. MODELS and TARGET (v5e, v4, v6e) choose; what is done stays.
+MODELS ?= vit_b32 vit_l16 bit_r50x1 mixer_b16 foreign
+TARGET ?= v5e
+accelerators: .venv-lower/ready .venv-compile/ready
+	.venv-lower/bin/python benchmarks/accelerators/lower.py build/accelerators $(MODELS)
+	.venv-compile/bin/python benchmarks/accelerators/compile.py build/accelerators --target $(TARGET)
+	.venv-compile/bin/python benchmarks/accelerators/table.py build/accelerators --target $(TARGET) --out build/accelerators
+
+# tensorflow-tpu takes the place of tensorflow: the package's other needs are installed by name
+.venv-lower/ready: benchmarks/accelerators/lower.txt
+	$(PYTHON) -m venv .venv-lower
+	.venv-lower/bin/python -m pip install --quiet --requirement $<
+	@touch $@
+
+.venv-compile/ready: benchmarks/accelerators/compile.txt
+	$(PYTHON) -m venv .venv-compile
+	.venv-compile/bin/python -m pip install --quiet --requirement $<
+	@touch $@
 
 # What happens on bad days: damaged and hostile files, full disks, kills. FUZZ inputs per reader.
 FUZZ ?= 300
@@ -52,4 +72,4 @@ type: .venv/ready
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-oldest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-oldest .venv-lower .venv-compile build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,138 @@
+"""What the compilers said of every program, checked: a table, a roofline, and exit status 1 where something is amiss.
+
+    python benchmarks/accelerators/table.py FOLDER [--target v5e] [--out DIR]
+
+Needs nothing but Python. A step's memory is the model's weights, what the walk holds while its widest program runs
+(with that program's arguments and outputs), and the program's temporaries. A step's seconds on paper are, per program,
+the larger of its operations over the device's rate and its bytes over the bandwidth, times how often it is called.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+# peak of bfloat16 products in FLOP/s, bandwidth in bytes/s, as their makers state them; float32 at HIGHEST takes a TPU
+# six passes of bfloat16, and an H100 its float32 units
+DEVICES = {
+    "v5e": {"bfloat16": 197e12, "float32": 197e12 / 6, "bandwidth": 819e9},
+    "v4": {"bfloat16": 275e12, "float32": 275e12 / 6, "bandwidth": 1228e9},
+    "v6e": {"bfloat16": 918e12, "float32": 918e12 / 6, "bandwidth": 1640e9},
+    "h100": {"bfloat16": 989e12, "float32": 67e12, "bandwidth": 3352e9},
+}
+COLUMNS = ("model", "step", "precision", "programs", "peak_gb", "plan_gb", "plan_over_peak", "temporaries_mb")
+COLUMNS += ("gflop", "gb_moved", "seconds_on_paper", "memory_bound_share", "seconds_to_compile")
+LARGEST = 100e6  # bytes of a module
+HOST = ("infeed", "outfeed", "send", "recv")
+WIDE = re.compile(r"dot_general|stablehlo\.convolution|stablehlo\.dot ")
+
+
+def amiss(module: str, precision: str) -> list[str]:
+    """What a lowered module may not hold."""
+    found = ["float64"] if re.search(r"[x<]f64>", module) else []
+    found += ["a dynamic dimension"] if re.search(r"tensor<(\d+x)*\?", module) else []
+    found += [f"custom call {name}" for name in sorted(set(re.findall(r"custom_call @(\w+)", module)))]
+    found += [f"{word} to the host" for word in HOST if f'stablehlo.{word}"' in module]
+    products = [line for line in module.splitlines() if WIDE.search(line) and "f32>" in line]
+    low = [line for line in products if "HIGHEST" not in line and "bf16" not in line.partition("->")[0]]
+    if low and precision == "float32":
+        found.append(f"{len(low)} of {len(products)} products below HIGHEST")
+    if len(module) > LARGEST:
+        found.append(f"a module of {len(module) / 1e6:.0f} MB")
+    return found
+
+
+def rows(folder: Path, target: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """One row per model, step and precision, and what is amiss."""
+    lowered = json.loads((folder / "programs.json").read_text())
+    path = folder / f"compiled-{target}.json"
+    compiled = json.loads(path.read_text()) if path.exists() else {}
+    made: dict[str, dict[str, Any]] = {}
+    wrong = []
+    for name, program in lowered["programs"].items():
+        module, done = (folder / f"{name}.mlir").read_text(), compiled.get(name)
+        for about, use in program["uses"].items():
+            key = json.loads(about)
+            where = f"{key['model']} {key['step']} {key['precision']} {name}"
+            wrong += [f"{where}: {what}" for what in amiss(module, key["precision"])]
+            row = made.setdefault(about, {**key, "programs": 0, "missing": 0, **dict.fromkeys(NUMBERS, 0.0)})
+            row["programs"] += 1
+            if done is None:
+                row["missing"] += 1
+                continue
+            if "error" in done:
+                wrong.append(f"{where}: {done['error']}")
+                row["missing"] += 1
+                continue
+            add(row, done, use, lowered["weights"].get(key["model"], 0), DEVICES[target])
+    for about, row in made.items():
+        if plan := lowered["plans"].get(about):
+            row["plan"] = plan
+            if row["peak"] and not row["missing"] and not row["peak"] <= plan <= 1.5 * row["peak"]:
+                wrong.append(
+                    f"{row['model']} {row['step']} {row['precision']}: the plan says {plan / 1e9:.2f} GB, the compiler "
+                    f"{row['peak'] / 1e9:.2f}"
+                )
+    return list(made.values()), wrong
+
+
+NUMBERS = ("peak", "plan", "temporaries", "flop", "bytes", "seconds", "bound", "compile")
+
+
+def add(row: dict[str, Any], done: dict[str, Any], use: dict[str, Any], weights: int, device: dict[str, float]) -> None:
+    """Adds a program's calls to its step."""
+    flop, moved = done["flop"] or 0.0, done["bytes"] or 0.0
+    busy, waits = flop / device[row["precision"]], moved / device["bandwidth"]
+    row["peak"] = max(row["peak"], weights + use["held"] + done["temporaries"])
+    row["temporaries"] = max(row["temporaries"], done["temporaries"])
+    row["flop"] += flop * use["calls"]
+    row["bytes"] += moved * use["calls"]
+    row["seconds"] += max(busy, waits) * use["calls"]
+    row["bound"] += waits * use["calls"] if waits > busy else 0.0
+    row["compile"] += done["seconds"]
+
+
+def shown(row: dict[str, Any]) -> dict[str, Any]:
+    """A row in the units of the table; empty where a program is not compiled yet."""
+    out = {name: row[name] for name in ("model", "step", "precision", "programs")}
+    if row["missing"]:
+        return out
+    out["peak_gb"] = f"{row['peak'] / 1e9:.2f}"
+    if row["plan"]:
+        out |= {"plan_gb": f"{row['plan'] / 1e9:.2f}", "plan_over_peak": f"{row['plan'] / row['peak']:.2f}"}
+    out |= {"temporaries_mb": f"{row['temporaries'] / 1e6:.0f}", "gflop": f"{row['flop'] / 1e9:.0f}"}
+    out |= {"gb_moved": f"{row['bytes'] / 1e9:.1f}", "seconds_on_paper": f"{row['seconds']:.4f}"}
+    bound = row["bound"] / row["seconds"] if row["seconds"] else 0
+    return out | {"memory_bound_share": f"{bound:.2f}", "seconds_to_compile": f"{row['compile']:.0f}"}
+
+
+def main() -> int:
+    """Prints the table and what is amiss; writes the table where it is wanted."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--target", default="v5e", choices=DEVICES)
+    parser.add_argument("--out", type=Path)
+    asked = parser.parse_args()
+    found, wrong = rows(asked.folder, asked.target)
+    table = [shown(row) for row in sorted(found, key=lambda r: (r["model"], r["step"], r["precision"]))]
+    for row in [dict(zip(COLUMNS, COLUMNS, strict=True)), *table]:
+        print("  ".join(str(row.get(name, "")).ljust(max(9, len(name))) for name in COLUMNS))
+    if asked.out:
+        asked.out.mkdir(parents=True, exist_ok=True)
+        with (asked.out / f"{asked.target}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(table)
+    missing = sum(row["missing"] for row in found)
+    for line in [*wrong, *([f"{missing} programs are not compiled"] if missing else [])]:
+        print(f"amiss: {line}")
+    return 1 if wrong or missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
