@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
-import re
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 os.environ.update(JAX_PLATFORMS="cpu", TF_CPP_MIN_LOG_LEVEL="2", TPU_SKIP_MDS_QUERY="1")
 os.environ.update(TPU_ACCELERATOR_TYPE="v5litepod-4", TPU_WORKER_HOSTNAMES="localhost")
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import jax  # noqa: F401
 import numpy as np
@@ -26,6 +27,8 @@ from jax._src.lib import _jax
 from jax._src.lib import xla_client as xc
 from jax._src.lib.mlir import ir
 from jax.experimental import topologies
+
+from benchmarks.accelerators.modules import readable
 
 TOPOLOGY = {"v5e": "v5e:2x2", "v4": "v4:2x2x1", "v6e": "v6e:2x2"}
 H100 = """
@@ -51,17 +54,6 @@ def device_of(target: str) -> Any:
         more = {"chip_config_name": "megacore"} if target == "v4" else {}
         found = topologies.get_topology_desc(TOPOLOGY[target], platform="tpu", **more)
     return found.devices[0]
-
-
-def readable(module: str) -> str:
-    """The module for a younger reader: TensorFlow's writes constants of i1 as bits, jax reads them as bytes."""
-
-    def widened(found: re.Match[str]) -> str:
-        count = math.prod(map(int, found[2].split("x")[:-1]))
-        bits = np.unpackbits(np.frombuffer(bytes.fromhex(found[1]), np.uint8), bitorder="little")[:count]
-        return f'dense<"0x{bits.tobytes().hex().upper()}"> : tensor<{found[2]}>'
-
-    return re.sub(r'dense<"0x([0-9A-Fa-f]+)"> : tensor<((?:\d+x)+i1)>', widened, module)
 
 
 def compiled(device: Any, module: str, effort: str) -> dict[str, Any]:

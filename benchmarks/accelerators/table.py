@@ -12,10 +12,13 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from benchmarks.accelerators.modules import amiss
 
 # peak of bfloat16 products in FLOP/s, bandwidth in bytes/s, as their makers state them; float32 at HIGHEST takes a TPU
 # six passes of bfloat16, and an H100 its float32 units
@@ -27,24 +30,6 @@ DEVICES = {
 }
 COLUMNS = ("model", "step", "precision", "programs", "peak_gb", "plan_gb", "plan_over_peak", "temporaries_mb")
 COLUMNS += ("gflop", "gb_moved", "seconds_on_paper", "memory_bound_share", "seconds_to_compile")
-LARGEST = 100e6  # bytes of a module
-HOST = ("infeed", "outfeed", "send", "recv")
-WIDE = re.compile(r"dot_general|stablehlo\.convolution|stablehlo\.dot ")
-
-
-def amiss(module: str, precision: str) -> list[str]:
-    """What a lowered module may not hold."""
-    found = ["float64"] if re.search(r"[x<]f64>", module) else []
-    found += ["a dynamic dimension"] if re.search(r"tensor<(\d+x)*\?", module) else []
-    found += [f"custom call {name}" for name in sorted(set(re.findall(r"custom_call @(\w+)", module)))]
-    found += [f"{word} to the host" for word in HOST if f'stablehlo.{word}"' in module]
-    products = [line for line in module.splitlines() if WIDE.search(line) and "f32>" in line]
-    low = [line for line in products if "HIGHEST" not in line and "bf16" not in line.partition("->")[0]]
-    if low and precision == "float32":
-        found.append(f"{len(low)} of {len(products)} products below HIGHEST")
-    if len(module) > LARGEST:
-        found.append(f"a module of {len(module) / 1e6:.0f} MB")
-    return found
 
 
 def rows(folder: Path, target: str) -> tuple[list[dict[str, Any]], list[str]]:
