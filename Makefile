@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: accelerators bench demo replicate test test-slow test-oldest faults lint type clean
+.PHONY: accelerators bench docs demo replicate test test-slow test-oldest faults lint type clean
 .DEFAULT_GOAL := test
 
 # Trains three small networks on digits, runs every analysis on them, builds demo/report.html. No network needed.
@@ -43,6 +43,10 @@ accelerators: .venv-lower/ready .venv-compile/ready
 	$(PYTHON) -m venv .venv-compile
 	.venv-compile/bin/python -m pip install --quiet --requirement $<
 	@touch $@
+# The documents as pages that open from a folder: site/index.html. Notebooks are run, warnings are errors.
+docs: .venv/ready-docs
+	mkdir -p docs/examples && cp examples/*.py docs/examples/
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/python -m mkdocs build --quiet --strict
 
 # What happens on bad days: damaged and hostile files, full disks, kills. FUZZ inputs per reader.
 FUZZ ?= 300
@@ -64,6 +68,10 @@ type: .venv/ready
 .venv/ready: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+.venv/ready-docs: .venv/ready
+	$(BIN)/python -m pip install --quiet --editable '.[docs,hub]'
 	@touch $@
 
 .venv-oldest/ready: setup.cfg tests/oldest.txt
