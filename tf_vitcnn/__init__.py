@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from tf_vitcnn.checkpoints.load import load
     from tf_vitcnn.engine.door import run
     from tf_vitcnn.subject import Subject
+    from tf_vitcnn.tables.write import write_table
 
-__all__ = ["Subject", "chart", "interval", "load", "read_table", "run", "show", "stats", "surgery"]
+__all__ = ["Subject", "chart", "interval", "load", "read_table", "run", "show", "stats", "surgery", "write_table"]
 __version__ = "0.1.0"
 
 _HOME = {
@@ -29,6 +30,7 @@ _HOME = {
     "read_table": "analyses",
     "run": "engine.door",
     "show": "analyses",
+    "write_table": "tables.write",
 }
 
 
