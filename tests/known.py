@@ -5,7 +5,11 @@ from dataclasses import replace
 import numpy as np
 
 
-def known(result, error=1e-6, values=("cka", "distance_px", "gradient", "ratio", "cosine", "accuracy", "number")):
+def known(
+    result,
+    error=1e-6,
+    values=("cka", "distance_px", "gradient", "ratio", "cosine", "accuracy", "number", "rsa", "knn", "value"),
+):
     """The result with groups: each value's standard error is `error`, changes independent of each other."""
     random = np.random.default_rng(len(result.table))
     groups = {}

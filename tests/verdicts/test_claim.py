@@ -21,7 +21,16 @@ high-layers-global less-data-less-local local-heads-like-resnet vit-low-larger v
 branch-shrinks-at-stages residual-keeps-centre skip-stronger-in-vit phase-transition tokens-localized
 edge-tokens-see-edges gap-less-localized cls-model-tokens-poor resnet-locations-good-late gap-tokens-alike
 patching-hardly-matters more-data-better-middle bigger-vit-better-middle outliers-in-late-layers outliers-draw-attention
-""".split()  # noqa: SIM905 - thirty-five names read better so
+measures-agree
+""".split()  # noqa: SIM905 - thirty-six names read better so
+IDS += [
+    f"{asked}-{measure}"
+    for asked in (
+        *("uniform-vit", "resnet-stages", "low-half-resnet-low-quarter-vit", "top-half-resnet-next-third-vit"),
+        "vit-top-differs",
+    )
+    for measure in ("rsa", "knn")
+]
 
 
 def result(analysis, *subjects, value=1.0, path=None, error=0.01, **more):

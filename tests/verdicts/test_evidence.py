@@ -276,7 +276,28 @@ def everything(tmp_path_factory):
     """A table for every need of every claim, with errors."""
     root = tmp_path_factory.mktemp("all")
     files = [*synthetic.cka_results(root), *synthetic.all_results(root)]
-    return [known(Result.of(read_table(f), str(f.relative_to(root)))) for f in files]
+    found = [known(Result.of(read_table(f), str(f.relative_to(root)))) for f in files]
+    similar = [r for r in found if r.sidecar["analysis"] == "cka" and r.parameters["pairs"] == "all"]
+    return [*found, *(measured_otherwise(r) for r in similar), outliers(synthetic.vit())]
+
+
+def measured_otherwise(result):
+    """A table of `similarity` whose measures all say what CKA says."""
+    record = {**json.loads(json.dumps(result.sidecar)), "analysis": "similarity"}
+    record["parameters"] = {"tokens": "all", "images": 10240, "batch": 1024, "seed": 0, "taps": None}
+    table = result.table.assign(rsa=result.table.cka, knn=result.table.cka)
+    return known(Result(table, record, result.path.replace("cka/", "similarity/")))
+
+
+def outliers(who):
+    """A table of `tokens` with more outliers in every block, which draw attention."""
+    rows = [
+        (who.name, depth, layer, statistic, factor * depth / 1000)
+        for depth, layer in synthetic.ends(who)
+        for statistic, factor in (("outlier_share", 1), ("outlier_attention", 3))
+    ]
+    table = pd.DataFrame(rows, columns=["model", "depth", "layer", "statistic", "value"])
+    return known(Result(table, synthetic.sidecar("tokens", who), "tokens/vit_b32.csv"))
 
 
 def thinned(result, keep):

@@ -50,8 +50,7 @@ def _in_place_of_cka(measure: Callable[..., Outcome], column: str) -> Callable[.
     "after the paper",
     "CKA, distances' ranks and shared neighbours order the pairs of layers alike: each two of them have a rank "
     f"correlation above {AGREE}.",
-    Need("similarity"),
-    jumps=True,
+    Need("similarity"),  # over hundreds of pairs of layers a rank correlation changes in steps too small to count
 )
 def measures_agree(result: Result) -> Outcome:
     """Spearman's correlation of each two measures over the pairs of different layers."""
