@@ -9,6 +9,7 @@ make the alphabet agree with the depth inside a block list. Foreign models keep 
 
 import difflib
 import fnmatch
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -35,6 +36,8 @@ HYBRID_UNIT = (
 CONVNEXT_UNIT = (*("conv1/out", "norm1/out", "mlp/pre", "mlp/act", "mlp/norm", "mlp/out", "ls1/out", "resid/post"),)
 DOWN = ("norm", "conv")  # between two stages of a ConvNeXt
 EMBED = ("embed", "embed_norm", "tokens", "ln")
+BLOCKS = re.compile(r"(?:block|stage\d+/unit)\d\d(?=/)")
+MANY = 6  # sites of a block that are told one by one
 TAIL = ("final/ln/out", "final/norm/out", "final/act/out")
 HEAD = (
     # a head that pools by attention computes most of a block first
@@ -150,3 +153,24 @@ def layer_name(tap: str) -> str:
 def tap_name(layer: str) -> str:
     """The tap's name of one of our Keras layers."""
     return layer.replace(".", "/")
+
+
+def folded(names: Sequence[str]) -> str:
+    """Names in one line, neighbouring blocks with the same sites together: `block00..11/{ln1/out, attn/q, ...}`."""
+    groups: list[tuple[list[str], tuple[str, ...]]] = []  # blocks, and the sites that each of them has
+    for block, own in itertools.groupby(names, lambda name: match[0] if (match := BLOCKS.match(name)) else ""):
+        sites = tuple(name.removeprefix(f"{block}/") for name in own)
+        before = groups[-1] if groups else ([""], ())
+        if block and before[0][0][:-2] == block[:-2] and before[1] == sites:  # of one stage
+            before[0].append(block)
+        else:
+            groups.append(([block], sites))
+    return ", ".join(_told(blocks, sites) for blocks, sites in groups)
+
+
+def _told(blocks: Sequence[str], sites: tuple[str, ...]) -> str:
+    if not blocks[0]:
+        return ", ".join(sites)
+    last = f"..{blocks[-1][-2:]}" if len(blocks) > 1 else ""
+    shown = sites if len(sites) <= MANY else (*sites[: MANY - 1], f"... {len(sites)} in all")
+    return f"{blocks[0]}{last}/" + (sites[0] if len(sites) == 1 else f"{{{', '.join(shown)}}}")

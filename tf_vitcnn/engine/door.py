@@ -63,9 +63,8 @@ def run(
     )
     said: tuple[dict[str, Any], dict[str, Any]] = ({"preprocessing": preprocessing}, {})
     with Session(request, subject, against, strategy, image_size, said=said) as session:
-        checkpoint = (
-            epath.Path(resume_dir) / f".{request.analyses[0].name}.{session.stem()}.resume.npz" if resume_dir else None
-        )
+        name = f".{request.analyses[0].name}.{session.stem()}.resume.npz"
+        checkpoint = epath.Path(resume_dir) / name if resume_dir else None
         with Lock(f"{checkpoint}.lock" if checkpoint else None):
             return tables(session, checkpoint)[0]
 

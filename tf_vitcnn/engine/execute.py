@@ -20,6 +20,7 @@ from etils import epath
 from tf_vitcnn.analyses.base import PerImage, PerMinibatch, Picked, Run, Stage
 from tf_vitcnn.data.sources import batches, draw, naming_corrupt
 from tf_vitcnn.devices.memory import GB
+from tf_vitcnn.engine.interrupt import Interrupt, between_steps
 from tf_vitcnn.engine.passes import shared
 from tf_vitcnn.engine.progress import ProgressBar
 from tf_vitcnn.engine.resume import Checkpoint, Progressed, merged, room_of
@@ -43,18 +44,11 @@ def tables(
     """
     jobs = session.request.analyses
     session.settle(room_of(_beside(checkpoint, [i]) for i in range(len(jobs))) if checkpoint is not None else None)
-    loops = Loops(session)
     groups = shared(jobs, session.runs, session.budget, session.replicas)
     # before anything is drawn: what is skipped then belongs to the tables' records
     saved = [Checkpoint(_beside(checkpoint, g), _identity(session, g), session.room, session.chief) for g in groups]
-    results: dict[int, pd.DataFrame] = {}
-    for group, waiting in zip(groups, saved, strict=True):
-        kind = loops.grams if isinstance(jobs[group[0]], PerMinibatch) else loops.per_image
-        for index, table in zip(group, kind(group, waiting), strict=True):
-            record = table.attrs["sidecar"] = session.sidecar(index)
-            for name, other in table.attrs.get("beside", {}).items():
-                other.attrs["sidecar"] = {**record, "analysis": name, **other.attrs.pop("about", {})}
-            results[index] = table
+    with between_steps(checkpoint is not None) as interrupt:
+        results = dict(_results(session, groups, saved, interrupt))
     made = [results[i] for i in range(len(jobs))]
     if write is not None:
         write(made)
@@ -62,6 +56,21 @@ def tables(
     for waiting in saved:
         waiting.clear()
     return made
+
+
+def _results(
+    session: Session, groups: Sequence[Sequence[int]], saved: Sequence[Checkpoint], interrupt: Interrupt
+) -> Iterator[tuple[int, pd.DataFrame]]:
+    """Each analysis' place in the request and its table, pass after pass."""
+    loops, jobs = Loops(session), session.request.analyses
+    for group, waiting in zip(groups, saved, strict=True):
+        waiting.interrupt = interrupt
+        kind = loops.grams if isinstance(jobs[group[0]], PerMinibatch) else loops.per_image
+        for index, table in zip(group, kind(group, waiting), strict=True):
+            record = table.attrs["sidecar"] = session.sidecar(index)
+            for name, other in table.attrs.get("beside", {}).items():
+                other.attrs["sidecar"] = {**record, "analysis": name, **other.attrs.pop("about", {})}
+            yield index, table
 
 
 def _identity(session: Session, group: Sequence[int]) -> Sidecar:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from tf_vitcnn import taps
 from tf_vitcnn.analyses.base import PerImage, PerMinibatch
 from tf_vitcnn.engine.passes import shared
 from tf_vitcnn.engine.session import Session
@@ -15,7 +16,7 @@ from tf_vitcnn.walk.plan import plan_grams, plan_images
 def forecast(session: Session) -> str:
     """The lines of `--dry-run`: every analysis' taps, then every pass over the data."""
     lines = [
-        f"{analysis.name}: {subject.name}: {len(chosen)} taps: {', '.join(chosen)}"
+        f"{analysis.name}: {subject.name}: {len(chosen)} of {len(subject.taps)} taps: {taps.folded(chosen)}"
         for analysis, bound in zip(session.request.analyses, session.runs, strict=True)
         for subject, chosen in zip(session.subjects, bound.taps, strict=True)
     ]
@@ -30,17 +31,22 @@ def _pass(session: Session, group: Sequence[int]) -> list[str]:
     others = [job for job in jobs if isinstance(job, PerImage)]
     if grams:
         plan = plan_grams(grams, runs, session.budget, session.replicas.sharing)
-        images, work = runs[0].images // runs[0].batch * runs[0].batch * max(job.draws() for job in grams), 1.0
-        size = f"minibatches of {runs[0].batch}, "
+        draws, count = max(job.draws() for job in grams), runs[0].images // runs[0].batch
+        images, work = count * runs[0].batch * draws, 1.0
+        size = f"in {count} minibatches of {runs[0].batch}" + (
+            f", drawn {draws} times (--repeats)" if draws > 1 else ""
+        )
     else:
         needs = dict.fromkeys(tap for job, run in zip(others, runs, strict=True) for tap in job.needs(run))
         plan = plan_images(runs[0], list(needs), session.budget, others[0], session.replicas.sharing)
         images, work, size = runs[0].images, max(job.passes(runs[0]) for job in others), ""
     forward = sum(_seconds_per_image(subject, plan.micro) for subject in session.subjects)
     minutes = forward * images * work / session.replicas.count / 60
+    words = [f"{runs[0].images} images", *filter(None, [size]), f"in micro-batches of {plan.micro}"]
     return [
-        f"{', '.join(job.name for job in jobs)}: {images} images, {size}micro-batches of {plan.micro}",
-        f"expected memory {plan.expected / 1e9:.1f} GB; forward passes {minutes:.1f} min at least",
+        f"{', '.join(job.name for job in jobs)}: {', '.join(words)}",
+        f"expected memory {plan.expected / 1e9:.1f} GB; "
+        f"{images} forward passes of each model, {minutes:.1f} min at least",
     ]
 
 

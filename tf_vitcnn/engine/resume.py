@@ -16,6 +16,7 @@ import numpy as np
 from etils import epath
 
 from tf_vitcnn.devices.room import Room
+from tf_vitcnn.engine.interrupt import Interrupt
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.tables.read import differences
 from tf_vitcnn.tables.schema import Sidecar
@@ -58,6 +59,7 @@ class Checkpoint:
         self.path, self.room, self.writes = path, room, writes
         self.identity = json.loads(json.dumps(identity))
         self.last, self.pause = time.monotonic(), EVERY
+        self.interrupt = Interrupt()
 
     def load(self) -> Progressed:
         """What was saved, or a fresh start."""
@@ -73,16 +75,22 @@ class Checkpoint:
         return Progressed(stage, step, micro, replicas, **parts)
 
     def save(self, state: Progressed, force: bool = False) -> None:
-        """Writes the state when it is time, in one rename."""
-        if self.path is None or not self.writes or (not force and time.monotonic() - self.last < self.pause):
-            return
+        """Writes the state when it is time, in one rename; ends the run here if somebody asked for it."""
+        due = force or self.interrupt.asked or time.monotonic() - self.last >= self.pause
+        if self.path is not None and self.writes and due:
+            self._write(self.path, state)
+        if self.interrupt.asked:
+            where = f"; {self.path} keeps what was done" if self.path is not None else ""
+            raise KeyboardInterrupt(f"interrupted after step {state.step}{where}; the same command goes on from there")
+
+    def _write(self, path: epath.Path, state: Progressed) -> None:
         begun = time.monotonic()
         place = {"stage": state.stage, "step": state.step, "micro": state.micro, "replicas": state.replicas}
         room = asdict(self.room) if self.room else None
         header = {"format": FORMAT, "identity": self.identity, "room": room, **place}
         arrays = {f"totals:{k}": v for k, v in state.totals.items()}
         arrays |= {f"constants:{k}": v for k, v in state.constants.items()}
-        save(self.path, header, arrays)
+        save(path, header, arrays)
         self.last = time.monotonic()
         # gigabytes of a probe's features: writing takes at most a twentieth of the run
         self.pause = EVERY and max(EVERY, 20 * (self.last - begun))

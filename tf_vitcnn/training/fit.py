@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tf_vitcnn.devices.start import start_tensorflow
+from tf_vitcnn.engine.interrupt import Interrupt, between_steps
 from tf_vitcnn.engine.resume import Lock
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.tables.files import discard_parts, replacing
@@ -135,11 +136,19 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:
 
 def _run(task: Task, place: Place, machine: Machine) -> resume.Progress:
     """Fits the network from where the run is; where it then is."""
-    from tf_vitcnn.training.journal import Journal
     from tf_vitcnn.training.learner import state_of
 
     variables = state_of(task.net)
     progress = resume.restore(place.state, variables) if place.state.exists() else resume.Progress()
+    with between_steps() as interrupt:
+        _fit(task, place, machine, progress, interrupt)
+    return progress
+
+
+def _fit(task: Task, place: Place, machine: Machine, progress: resume.Progress, interrupt: Interrupt) -> None:
+    from tf_vitcnn.training.journal import Journal
+    from tf_vitcnn.training.learner import state_of
+
     journal = Journal(
         task.order,
         progress,
@@ -148,6 +157,7 @@ def _run(task: Task, place: Place, machine: Machine) -> resume.Progress:
         keep=lambda at: resume.save(place.state, task.identity, at, state_of(task.net)),
         record=lambda rows: log.write(place.log, rows, task.sidecar(place.name)),
         pause=machine.save_seconds,
+        interrupt=interrupt,
     )
     callbacks = [journal]
     if machine.tensorboard:
@@ -169,7 +179,6 @@ def _run(task: Task, place: Place, machine: Machine) -> resume.Progress:
     finally:
         journal.close()
     journal.stop_clock()
-    return progress
 
 
 def _spans(epoch_steps: int, done: int, epochs: int) -> Iterator[tuple[int, int, int]]:

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 from tqdm import tqdm
 
+from tf_vitcnn.engine.interrupt import Interrupt
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.training.examples import Order
 from tf_vitcnn.training.resume import Progress
@@ -26,6 +27,8 @@ class Journal(keras.callbacks.Callback):
         rate: learning rate of a step.
         keep: saves the state; called with the progress every `pause` seconds.
         record: writes the log's rows.
+        pause: seconds between saved states.
+        interrupt: whether somebody wants the run to stop.
     """
 
     def __init__(
@@ -37,8 +40,10 @@ class Journal(keras.callbacks.Callback):
         keep: Callable[[Progress], bool],
         record: Callable[[list[dict[str, Any]]], None],
         pause: float,
+        interrupt: Interrupt | None = None,
     ) -> None:
         super().__init__()
+        self.interrupt = interrupt or Interrupt()
         self.order, self.progress, self.validate, self.rate = order, progress, validate, rate
         self.keep, self.record, self.pause = keep, record, pause
         self.saved_step, self.last_save = progress.step, time.monotonic()
@@ -73,6 +78,7 @@ class Journal(keras.callbacks.Callback):
         # the last step's sums belong to a row that is not written yet: the epoch's end saves both
         if not last_of_epoch and self._due():
             self._save()
+            self._stop_if_asked()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Validates, writes the epoch's row, and starts new sums."""
@@ -94,14 +100,21 @@ class Journal(keras.callbacks.Callback):
         self._tell(row)
         if self._due():
             self._save()
+            self._stop_if_asked()
 
     def close(self) -> None:
         """Ends the progress bar."""
         if self.bar is not None:
             self.bar.close()
 
+    def _stop_if_asked(self) -> None:
+        if self.interrupt.asked:
+            self.close()
+            step = f"interrupted; the state of step {self.saved_step} of {self.order.steps} is kept"
+            raise KeyboardInterrupt(f"{step}; the same command goes on from there")
+
     def _due(self) -> bool:
-        return time.monotonic() - self.last_save >= self.pause
+        return self.interrupt.asked or time.monotonic() - self.last_save >= self.pause
 
     def stop_clock(self) -> None:
         """Adds the seconds since the last time to those of the run."""
