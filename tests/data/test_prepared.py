@@ -8,6 +8,7 @@ from tf_vitcnn.data.images import Preprocessing
 from tf_vitcnn.data.prepared import Prepared, _offsets_by_reading, tfrecord_offsets
 from tf_vitcnn.data.sources import batches, draw, naming_corrupt, open_source
 from tf_vitcnn.errors import BadInput
+from tf_vitcnn.tables.files import cache
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
@@ -17,6 +18,11 @@ COUNT = {"train": 30, "test": 11}
 def pictures(split):
     rng = np.random.default_rng(len(split))
     return [rng.integers(0, 256, (6 + i % 3, 8, 3), dtype=np.uint8) for i in range(COUNT[split])]
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TF_VITCNN_CACHE", str(tmp_path / "cache"))
 
 
 class ToyShapes(tfds.core.GeneratorBasedBuilder):
@@ -64,6 +70,25 @@ def test_read_back_by_number(prepared):
     np.testing.assert_array_equal(np.concatenate([y for _, y in data]), source.labels()[order])
     expected = [tf.image.resize(theirs[i]["image"], (5, 5)) for i in order]
     np.testing.assert_allclose(np.concatenate([x[0] for x, _ in data]), expected, atol=1e-4)
+
+
+def test_labels_are_read_once(prepared, monkeypatch):
+    spec, root = "toy_shapes:test+train", str(prepared)
+    first = open_source(spec, root).labels()
+    (kept,) = [path for path in (cache() / "labels").iterdir() if len(np.load(path)) == 41]
+    with monkeypatch.context() as other:
+        other.setattr(Prepared, "_read_labels", lambda self: pytest.fail("read again"))
+        np.testing.assert_array_equal(open_source(spec, root).labels(), first)
+    for damage in (b"", kept.read_bytes()[:-4], kept.read_bytes()[:-4] + b"\xff\xff\xff\x7f"):
+        kept.write_bytes(damage)
+        np.testing.assert_array_equal(open_source(spec, root).labels(), first)
+    np.testing.assert_array_equal(np.load(kept), first)
+
+
+def test_without_a_cache_that_can_be_written_labels_are_read_all_the_same(prepared, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TF_VITCNN_CACHE", str(tmp_path / "file"))
+    assert len(open_source("toy_shapes:train", str(prepared)).labels()) == 30
 
 
 def test_splits(prepared):

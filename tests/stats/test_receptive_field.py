@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests import toys
+from tests.stats.graphs import constants
 from tf_vitcnn.stats.receptive_field import Place, gradient_maps, in_cells, in_chunks
 
 
@@ -106,3 +108,15 @@ def test_chunks_are_even_and_padding_weighs_nothing():
 def test_cells_add_up():
     x = np.arange(24.0).reshape(1, 4, 6)
     np.testing.assert_array_equal(in_cells(x, 2)[0], [[14, 22, 30], [62, 70, 78]])
+
+
+@pytest.mark.parametrize("rows", [8, 4])
+def test_no_tensor_of_a_taps_size_becomes_a_constant(rows):
+    """However many chunks there are: with one, every backward pass' first step depends on nothing."""
+    subject = toys.vit(size=(64, 64))
+    names = ["block00/resid/post", "block01/resid/post"]
+    model = subject.expose(names)
+    places = {name: Place(30, 65, np.arange(8)) for name in names}
+    chunks = in_chunks(places, rows)
+    step = tf.function(lambda image: gradient_maps(lambda x: model(x, training=False), image, places, chunks))
+    assert max(constants(step, tf.zeros([64, 64, 3]))) < rows * 65 * 16

@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from tf_vitcnn.checkpoints.download import download, unreachable
 from tf_vitcnn.errors import BadInput
+from tf_vitcnn.tables.files import cache
 
 HUBS = ("tfhub.dev", "www.tfhub.dev", "kaggle.com", "www.kaggle.com")
 
@@ -42,14 +43,13 @@ def local(where: str, architecture: str) -> Path:
 
 def _download(where: str, url: str) -> Path:
     """The cached copy of a plain file."""
-    folder = Path(os.environ.get("TF_VITCNN_CACHE") or Path.home() / ".cache" / "tf_vitcnn").expanduser()
-    return download(where, url, folder / hashlib.sha256(where.encode()).hexdigest()[:16] / where.rpartition("/")[2])
+    return download(where, url, cache() / hashlib.sha256(where.encode()).hexdigest()[:16] / where.rpartition("/")[2])
 
 
 def _hub(handle: str) -> Path:
     """The folder of a TF-Hub handle: from tensorflow_hub's cache, else fetched and put there."""
-    cache = Path(os.environ.get("TFHUB_CACHE_DIR") or Path(tempfile.gettempdir()) / "tfhub_modules").expanduser()
-    kept = cache / hashlib.sha1(handle.encode()).hexdigest()
+    hub = Path(os.environ.get("TFHUB_CACHE_DIR") or Path(tempfile.gettempdir()) / "tfhub_modules").expanduser()
+    kept = hub / hashlib.sha1(handle.encode()).hexdigest()
     if not (kept.is_dir() and any(kept.iterdir())):
         packed = download(handle, f"{handle}?tf-hub-format=compressed", kept.with_suffix(".tar.gz"))
         with FileLock(f"{kept}.lock"):

@@ -7,12 +7,14 @@ included. Array-record files have an index of their own.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
 import struct
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,8 @@ import tensorflow as tf
 
 from tf_vitcnn.data.base import Source, digest
 from tf_vitcnn.data.images import decode
-from tf_vitcnn.errors import BadInput, first_line, unknown
+from tf_vitcnn.errors import UNREADABLE, BadInput, first_line, unknown
+from tf_vitcnn.tables.files import cache, replacing
 
 # imagenet2012:validation · cifar10:3.0.2:train · a_set/config:test[:10%]+train
 SPEC = re.compile(r"(?P<name>[\w./-]+(:\d+\.\d+\.\d+)?):(?P<split>[a-zA-Z_].*)")
@@ -53,11 +56,21 @@ class Prepared(Source):
         return decode(example[self._image]), label
 
     def labels(self) -> np.ndarray | None:
-        """All labels; reads every record on the first call."""
+        """All labels; reads every record the first time, and keeps them for all runs that follow."""
         return self._all_labels if self._label else None
 
     @cached_property
     def _all_labels(self) -> np.ndarray:
+        # by the set's own fingerprint: a set that was prepared anew is read anew
+        kept = cache() / "labels" / f"{self.fingerprint}.npy"
+        labels = _kept_labels(kept, self.size, self.classes)
+        if labels is None:
+            labels = self._read_labels()
+            with contextlib.suppress(BadInput), replacing(kept) as part:  # a cache that cannot be written is none
+                np.save(part, labels)
+        return labels
+
+    def _read_labels(self) -> np.ndarray:
         feature = {self._label: tf.io.FixedLenFeature([], tf.int64)}
         data = tf.data.Dataset.range(self.size).map(self._records.read, num_parallel_calls=tf.data.AUTOTUNE)
         data = data.batch(256).map(lambda records: tf.io.parse_example(records, feature)[self._label])
@@ -67,6 +80,16 @@ class Prepared(Source):
         """The record's number in its file."""
         file, record = self._records.place(index)
         return f"{self.spec}: record {record} of {self._files[file]}"
+
+
+def _kept_labels(path: Path, size: int, classes: int) -> np.ndarray | None:
+    """Labels that an earlier run read; None where there are none, or others."""
+    try:
+        labels = np.load(path, allow_pickle=False)
+    except UNREADABLE:
+        return None
+    fits = labels.shape == (size,) and labels.dtype == np.int32 and labels.min() >= -1 and labels.max() < classes
+    return labels if fits else None
 
 
 class TFRecords:

@@ -71,10 +71,9 @@ def gradient_maps(
         return chunk + 1, total + tf.stack(maps)
 
     start = (tf.constant(0), tf.zeros([len(places), height, width]))
-    if len(chunks.weight) == 1:
-        _, total = add_chunk(*start)
-    else:
-        _, total = tf.while_loop(lambda chunk, _: chunk < len(chunks.weight), add_chunk, start, parallel_iterations=1)
+    # a loop for one chunk too: with a chunk that is known TensorFlow would compute the first step of every backward
+    # pass, which the image has no part in, beforehand, and keep tensors of the taps' sizes in the graph
+    _, total = tf.while_loop(lambda chunk, _: chunk < len(chunks.weight), add_chunk, start, parallel_iterations=1)
     return total / float(chunks.weight.sum() * colours)
 
 

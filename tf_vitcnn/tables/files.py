@@ -10,12 +10,19 @@ import contextlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
+import psutil
 from etils import epath
 
 from tf_vitcnn.errors import BadInput, first_line
 
 Paths = str | os.PathLike
+
+
+def cache() -> Path:
+    """The folder of what is fetched or read once: $TF_VITCNN_CACHE, else ~/.cache/tf_vitcnn."""
+    return Path(os.environ.get("TF_VITCNN_CACHE") or Path.home() / ".cache" / "tf_vitcnn").expanduser()
 
 
 @contextlib.contextmanager
@@ -94,9 +101,6 @@ def _lives(process: int) -> bool:
     if process == os.getpid():
         return False  # a number that was another's before: nobody discards what he writes
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        pass  # another user's
-    return True
+        return psutil.pid_exists(process)
+    except OverflowError:
+        return True
