@@ -38,3 +38,46 @@ def test_the_demo_ends_with_a_report(tmp_path):
     assert done.stdout.splitlines()[-1] == str(tmp_path / "report.html")
     claims = (tmp_path / "results/claims.csv").read_text()
     assert claims.count("untested") < claims.count("holds") + claims.count("fails")
+
+
+def test_settings_shrink_to_the_images_there_are():
+    from tf_vitcnn.commands import demo
+
+    assert demo.fewer("cka", 100) == {"images": 100, "batch": 100}
+    assert demo.fewer("cka", 5000) == {"images": 5000, "batch": 1024}
+    assert demo.fewer("receptive_field", 5000) == {"images": 32}
+
+
+def test_minibatches_shrink_to_what_fits(monkeypatch):
+    from tf_vitcnn.commands import demo
+    from tf_vitcnn.errors import TooLarge
+
+    tried = []
+
+    def analyze(chosen, flags):
+        tried.append(flags.batch)
+        if flags.batch != 48:
+            raise TooLarge("too large", 48)
+
+    monkeypatch.setattr(demo.analyze, "analyze", analyze)
+    demo._one("cka", {"model": "m", "data": "noise", "batch": 1024, "repeats": 1})
+    assert tried == [1024, 48]
+
+
+@pytest.mark.slow
+def test_ones_own_model_gets_every_table_that_it_can_and_the_rest_is_named_once(tmp_path):
+    import keras
+
+    images = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(8, 3, 2, padding="same", name="stem")(images)
+    for i in range(2):
+        x = keras.layers.Add(name=f"sum{i}")([x, keras.layers.Conv2D(8, 3, padding="same", activation="relu")(x)])
+    logits = keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(x))
+    keras.Model(images, logits).save(tmp_path / "mine.keras")
+    command = [sys.executable, str(ROOT / "scripts/demo.py"), "--model", "mine.keras", "--data", "digits:test"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "demo/report.html"
+    left_out = [line for line in done.stderr.splitlines() if "left out" in line]
+    assert len([line for line in left_out if "attention_distance" in line]) == 1
+    assert (tmp_path / "demo/results/cka/mine.csv").exists()

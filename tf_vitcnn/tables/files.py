@@ -98,9 +98,5 @@ def _to_disk(part: epath.Path) -> None:
 
 
 def _lives(process: int) -> bool:
-    if process == os.getpid():
-        return False  # a number that was another's before: nobody discards what he writes
-    try:
-        return psutil.pid_exists(process)
-    except OverflowError:
-        return True
+    # our own number was another's before: nobody discards what he writes
+    return process != os.getpid() and process < 2**31 and psutil.pid_exists(process)
