@@ -48,7 +48,7 @@ def test_micro_batches_replicas_and_a_resumed_run_give_the_same_table(name, tmp_
     subject, against = subjects(kind)
     one = run(name, subject, against)
     assert list(one.columns)[: len(kind.schema.keys)] == list(kind.schema.keys)
-    groups = one.attrs["groups"]
+    groups = one.attrs.get("groups", {})  # a table of single images has no error over images
     assert set(groups) >= {value for value in kind.schema.values if f"{value}_se" in one.columns}
     for value, change in groups.items():
         np.testing.assert_allclose(standard_error(change), one[f"{value}_se"], rtol=1e-3, atol=1e-6, err_msg=value)
@@ -76,7 +76,7 @@ def test_an_analysis_is_a_frozen_dataclass_with_a_schema_a_chart_and_claims(name
     assert kind.name == name and kind.__doc__
     assert kind.figures or kind.drawings  # what came after the paper has no figure there
     assert kind.chart.__func__ is not analyses.base.Analysis.chart.__func__
-    assert kind.claims
+    assert kind.claims or not kind.figures  # pictures of single images claim nothing
 
 
 def test_importing_the_analyses_does_not_import_tensorflow():

@@ -73,11 +73,20 @@ def _panels(drawing: Drawing, group: Sequence[Result]) -> tuple[list[Panel], lis
     if drawing.together:
         table = pd.concat([r.table for r in group], ignore_index=True) if len(group) > 1 else group[0].table
         return _drawn(drawing, [table], [tuple(group)])
-    panels, problems = _drawn(drawing, [r.table for r in group], [(r,) for r in group])
+    panels, problems = _drawn(drawing, [_pictured(r) for r in group], [(r,) for r in group])
     if problems and len(group) > 1:
         each = [_panels(drawing, [result]) for result in group]
         return [p for found, _ in each for p in found], [line for _, lines in each for line in lines]
     return panels, problems
+
+
+def _pictured(result: Result) -> pd.DataFrame:
+    """The table with the pictures that a chart may show."""
+    if not result.pictures:
+        return result.table
+    table = result.table.copy(deep=False)
+    table.attrs["pictures"] = result.pictures
+    return table
 
 
 def _drawn(
@@ -100,8 +109,9 @@ def _panel(title: str, spec: dict, group: tuple[Result, ...], together: bool) ->
     models = names_of(group)
     subjects = [s for r in group for s in r.sidecar["subjects"]]
     random = not together and all(s.get("random") for s in subjects)
-    if not title or not together:
-        title = " x ".join(models)
+    if not together:
+        names = " x ".join(models)
+        title = names if title in ("", *models) else f"{names}, {title}"
     return Panel(title, models, group, spec, random, together)
 
 

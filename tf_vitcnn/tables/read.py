@@ -6,6 +6,7 @@ The sidecar records what made the table; a table is stale when the parts of the 
 
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,8 +15,10 @@ from etils import epath
 
 from tf_vitcnn.errors import BadInput, first_line
 from tf_vitcnn.tables import groups
+from tf_vitcnn.tables.attached import Attached
 from tf_vitcnn.tables.schema import Schema, Sidecar
 
+PNG, MOST = b"\x89PNG", 200_000
 IDENTITY = ("format", "analysis", "parameters", "subjects", "data")
 
 
@@ -40,7 +43,17 @@ def read(path: str | os.PathLike, schema_of: Callable[[str], Schema]) -> pd.Data
     beside = csv.with_suffix(f".{groups.ENDING}")
     if beside.exists():
         table.attrs[groups.ATTRIBUTE] = groups.read(beside, table, list(schema.values))
+    if pictures := _pictures(csv):
+        table.attrs["pictures"] = pictures
     return table
+
+
+def _pictures(csv: epath.Path) -> Attached:
+    """`00` -> the PNG that an analysis of single images put beside its table; none above MOST bytes."""
+    name = re.compile(rf"{re.escape(csv.stem)}\.image(\d+)\.png")
+    # listed, not globbed: names hold brackets
+    found = {m[1]: file.read_bytes() for file in csv.parent.iterdir() if (m := name.fullmatch(file.name))}
+    return Attached({i: data for i, data in sorted(found.items()) if data.startswith(PNG) and len(data) <= MOST})
 
 
 def read_sidecar(path: str | os.PathLike) -> Sidecar:

@@ -45,6 +45,7 @@ class Result:
     sidecar: Sidecar
     path: str = ""
     groups: Mapping[str, Any] | None = None
+    pictures: Mapping[str, bytes] | None = None  # of the images themselves, for charts
     memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -52,7 +53,7 @@ class Result:
         """A table as `read_table` gives it."""
         bare = table.copy(deep=False)
         bare.attrs = {}  # pandas copies them with every frame
-        return cls(bare, table.attrs["sidecar"], path, table.attrs.get("groups"))
+        return cls(bare, table.attrs["sidecar"], path, table.attrs.get("groups"), table.attrs.get("pictures"))
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """What follows from the table's keys and sidecar: made once for the table and all that it is moved to."""

@@ -1,0 +1,1 @@
+"""Where single images' tokens attend, over the photographs."""

@@ -1,0 +1,158 @@
+"""Where a network attends in single images: pictures for people, beside the numbers of `attention_distance`.
+
+For each chosen block the attention of the class token (of all tokens together where there is none) over the grid, as
+the mean of its heads and of each head that is asked for; and rollout (Abnar and Zuidema, 2020), the product over blocks
+of (A + I) / 2, A the mean over heads. The photographs go beside the table, one small PNG each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from tf_vitcnn.analyses.attention_distance.analysis import PROBS, attention_grid
+from tf_vitcnn.analyses.attention_maps.charts import DRAWINGS, PICTURES, draw
+from tf_vitcnn.analyses.base import Batch, Constants, PerImage, Run, Stage, Totals, require
+from tf_vitcnn.analyses.layout import place_of
+from tf_vitcnn.tables.attached import Attached
+from tf_vitcnn.tables.schema import Schema
+
+if TYPE_CHECKING:
+    from tf_vitcnn.charts import Drawing
+    from tf_vitcnn.subject import Subject
+
+MOST = 100  # images: more are no pictures to look at
+SIDE = 96  # pixels of a photograph's longer side
+MEAN, ROLLOUT = "mean", "rollout"
+
+
+@dataclass(frozen=True)
+class AttentionMaps(PerImage):
+    """Where heads attend in single images, and rollout over all blocks, for pictures over the photographs."""
+
+    name: ClassVar[str] = "attention_maps"
+    images: ClassVar[int | None] = 8
+    micro: ClassVar[int | None] = 8
+    schema: ClassVar[Schema] = Schema(
+        keys=("model", "depth", "layer", "head", "image", "row", "col"),
+        values={"attention": (0, 1)},
+        integers=("depth", "image", "row", "col"),
+    )
+    drawings: ClassVar[tuple[Drawing, ...]] = DRAWINGS
+
+    heads: tuple[int, ...] = ()
+    """heads that get maps of their own, beside the mean of all"""
+
+    @classmethod
+    def chart(cls, table: pd.DataFrame) -> Any:
+        """Maps over the photograph, one row per image."""
+        return draw(table)
+
+    def default_taps(self, subject: Subject) -> list[str]:
+        """The attention of the first, the middle and the last block."""
+        probs = _all(subject)
+        require(bool(probs), f"{subject.name} has no attention probabilities on a grid: attention_maps needs a ViT")
+        return list(dict.fromkeys([probs[0], probs[len(probs) // 2], probs[-1]]))
+
+    def needs(self, run: Run) -> Sequence[str]:
+        """The chosen taps, and all blocks' for rollout."""
+        require(run.images <= MOST, f"--images {run.images}: attention_maps shows at most {MOST}")
+        for tap in run.taps[0]:
+            attention_grid(run.subject, tap)
+            most = int(run.subject.model.output[tap].shape[1])
+            require(max(self.heads, default=0) < most, f"--heads {max(self.heads, default=0)}: {tap} has {most} heads")
+        wanted = {*run.taps[0], *_rolled(run.subject)}
+        return [tap for tap in run.subject.taps if tap in wanted]
+
+    def step(
+        self, stage: Stage, taps: Mapping[str, Any], batch: Batch, constants: Constants, run: Run
+    ) -> dict[str, Any]:
+        """Each image's maps [b, heads, k] and rollout [b, k] over the grid's keys, and its photograph."""
+        import tensorflow as tf
+
+        rows: dict[str, Any] = {"rows/photo": tf.image.resize(batch.images, _small(run.subject), "area")}
+        for tap in run.taps[0]:
+            extra = len(attention_grid(run.subject, tap).extra)
+            seen = _of_query(tf.cast(taps[tap], tf.float32), extra)  # [b, n, k]
+            chosen = [tf.reduce_mean(seen, axis=1), *(seen[:, head] for head in self.heads)]
+            rows[f"rows/maps/{tap}"] = tf.stack(chosen, axis=1)
+        if rolled := _rolled(run.subject):
+            extra = len(attention_grid(run.subject, rolled[-1]).extra)
+            rows["rows/rollout"] = _of_query(rollout([taps[tap] for tap in rolled])[:, None], extra)[:, 0]
+        return rows
+
+    def table(self, totals: Totals, constants: Constants, run: Run) -> pd.DataFrame:
+        """One row per image, layer, head and place; the photographs as files beside it."""
+        names = [MEAN, *(f"{head:02d}" for head in self.heads)]
+        parts = [
+            _rows(run, tap, name, totals[f"rows/maps/{tap}"][:, i])
+            for tap in run.taps[0]
+            for i, name in enumerate(names)
+        ]
+        if rolled := _rolled(run.subject):
+            parts.append(_rows(run, rolled[-1], ROLLOUT, totals["rows/rollout"]))
+        table = self.schema.check(pd.concat(parts, ignore_index=True))
+        pictures = Attached({f"{i:02d}": data for i, data in enumerate(_pngs(totals["rows/photo"]))})
+        table.attrs[PICTURES] = pictures
+        table.attrs["files"] = {f"image{i}.png": data for i, data in pictures.items()}
+        return table
+
+
+def rollout(probs: Sequence[Any]) -> Any:
+    """How much of each token's input reaches each token of the last block, [b, q, k], of [b, n, q, k] per block."""
+    import tensorflow as tf
+
+    through = None
+    for attention in probs:
+        mean = tf.reduce_mean(tf.cast(attention, tf.float32), axis=1)
+        step = 0.5 * (mean + tf.eye(int(mean.shape[-1])))
+        through = step if through is None else tf.matmul(step, through)
+    return through
+
+
+def _of_query(probs: Any, extra: int) -> Any:
+    """What the first token, the class token, attends to on the grid; the mean token where all have places."""
+    import tensorflow as tf
+
+    seen = probs[:, :, 0] if extra else tf.reduce_mean(probs, axis=2)
+    return seen[:, :, extra:]
+
+
+def _all(subject: Subject) -> list[str]:
+    return [tap for tap in subject.taps if tap.endswith(PROBS) and place_of(subject, tap) is not None]
+
+
+def _rolled(subject: Subject) -> list[str]:
+    """The blocks that rollout goes through: none where their tokens are not the same throughout."""
+    probs = _all(subject)
+    shapes = {tuple(subject.model.output[tap].shape)[2:] for tap in probs}
+    return probs if len(shapes) == 1 and all(q == k for q, k in shapes) else []
+
+
+def _small(subject: Subject) -> tuple[int, int]:
+    """Height and width of a photograph beside the table."""
+    height, width = (int(side) for side in subject.model.inputs[0].shape[1:3])
+    shrunk = min(1.0, SIDE / max(height, width))
+    return max(1, round(height * shrunk)), max(1, round(width * shrunk))
+
+
+def _rows(run: Run, tap: str, head: str, maps: np.ndarray) -> pd.DataFrame:
+    """The rows of one layer and head, of maps [images, k]."""
+    grid = attention_grid(run.subject, tap)
+    image, row, col = np.indices((len(maps), grid.rows, grid.cols)).reshape(3, -1)
+    about = {"model": run.subject.name, "depth": run.subject.depths[tap], "layer": tap, "head": head}
+    values = np.clip(maps.reshape(-1), 0, 1)
+    return pd.DataFrame({**about, "image": image, "row": row, "col": col, "attention": values})
+
+
+def _pngs(photos: np.ndarray) -> list[bytes]:
+    """Photographs [images, h, w, 3] in the network's own values as PNGs: their common range is black to white."""
+    import tensorflow as tf
+
+    low, high = float(photos.min()), float(photos.max())
+    pixels = np.round(255 * (photos - low) / max(high - low, 1e-6)).astype(np.uint8)
+    return [tf.io.encode_png(photo).numpy() for photo in pixels]
