@@ -226,7 +226,8 @@ def transformers_conv_case(model_name, config_name, arguments):
 
     model = filled(getattr(transformers, model_name)(getattr(transformers, config_name)(**arguments)))
     shapes = {key: list(value.shape) for key, value in model.state_dict().items()}
-    found = {"config": model.config.to_dict(), "shapes": shapes, "size": (64, 64), "size_other": (96, 64)}
+    config = {**model.config.to_dict(), "architectures": [model_name]}
+    found = {"config": config, "shapes": shapes, "size": (64, 64), "size_other": (96, 64)}
     for key, size in (("answer", (64, 64)), ("answer_other", (96, 64))):
         with torch.no_grad():
             out = model(images(size), output_hidden_states=True)
