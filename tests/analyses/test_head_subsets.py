@@ -2,12 +2,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests import synthetic, toys
+from tests import synthetic, toys, users
 from tests.stats.test_attention import looped
 from tests.stats.test_hsic import reference
 from tf_vitcnn.analyses import find
 from tf_vitcnn.analyses.head_subsets.analysis import subsets
 from tf_vitcnn.analyses.head_subsets.claims import local_heads_like_resnet
+from tf_vitcnn.checkpoints.load import load
 from tf_vitcnn.engine.door import run
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.verdicts.claim import Untested
@@ -104,3 +105,26 @@ def test_claim_of_figure_5():
 def test_chart_has_a_panel_per_layer():
     chart = find("head_subsets").chart(result(4, falling=True).table).to_dict()
     assert chart["facet"]["sort"] == COLUMNS
+
+
+def test_the_heads_of_another_block_and_taps_of_either_model():
+    table = run("head_subsets", toys.shared("vit"), "digits:test", toys.shared("resnet"), images=8, batch=8, block=1)
+    assert list(table.layer.unique()) == ["block01/attn/mixed"]
+    assert list(table.layer_y.unique()) == ["stem/pool", "stage1/unit00/resid/post", "stage2/unit00/resid/post"]
+    some = run(
+        "head_subsets",
+        toys.shared("vit"),
+        "digits:test",
+        toys.shared("resnet"),
+        images=8,
+        batch=8,
+        against_taps="stage2/*/post",
+    )
+    assert list(some.layer_y.unique()) == ["stage2/unit00/resid/post"]
+    assert some.attrs["sidecar"]["parameters"]["against_taps"] == ["stage2/*/post"]
+    with pytest.raises(BadInput, match="--block 2: toy_vit has attention in blocks 0 to 1"):
+        run("head_subsets", toys.shared("vit"), "digits:test", toys.shared("resnet"), images=8, batch=8, block=2)
+    with pytest.raises(BadInput, match="no tap matches 'stage9"):
+        run("cka", toys.shared("vit"), "digits:test", toys.shared("resnet"), images=8, batch=8, against_taps="stage9*")
+    with pytest.raises(BadInput, match="attend within windows"):
+        run("head_subsets", load(users.swin()), "digits:test", toys.shared("resnet"), images=8, batch=8)

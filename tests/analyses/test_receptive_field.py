@@ -4,11 +4,12 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from tests import synthetic, toys
+from tests import synthetic, toys, users
 from tf_vitcnn.analyses import find
 from tf_vitcnn.analyses.base import Run
 from tf_vitcnn.analyses.receptive_field import analysis, claims
 from tf_vitcnn.analyses.receptive_field.analysis import ReceptiveField
+from tf_vitcnn.checkpoints.load import load
 from tf_vitcnn.data.images import Preprocessing
 from tf_vitcnn.engine.door import run
 from tf_vitcnn.errors import BadInput, Unanswerable
@@ -261,3 +262,10 @@ def test_chart_has_one_map_per_layer_in_order_of_depth():
     table = result("vit", VIT, lambda *_: (8, 0)).table
     chart = find("receptive_field").chart(table).to_dict()
     assert chart["facet"]["sort"] == VIT
+
+
+def test_a_network_without_additions_has_default_taps():
+    subject = load(users.several())
+    assert ReceptiveField().default_taps(subject) == ["conv"]
+    table = run("receptive_field", subject, "digits:test", images=1, channels=2)
+    assert list(table.layer.unique()) == ["conv"]

@@ -89,6 +89,21 @@ def post_residual(subject: Subject) -> list[str]:
     return found
 
 
+def streams(subject: Subject) -> list[str]:
+    """The residual stream after each addition; in networks without additions the last map of each grid size."""
+    found = _sums(subject, "resid/mid", "resid/post")
+    if found:
+        return found
+    last: dict[tuple[int, int], str] = {}
+    for tap in taps.default(subject.taps):
+        place = place_of(subject, tap) if len(subject.model.output[tap].shape) == 4 else None
+        if place is not None:
+            last[place.rows, place.cols] = tap
+    if not last:
+        raise BadInput(f"{subject.name} has no residual additions and no maps: choose layers with --taps")
+    return [tap for tap in subject.taps if tap in last.values()]
+
+
 def block_ends(subject: Subject) -> list[str]:
     """The ends of blocks and units: where the residual stream has received all of them."""
     ends = _sums(subject, "/resid/post")

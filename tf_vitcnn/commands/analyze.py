@@ -42,6 +42,8 @@ class Looked:
     """which images are drawn, and their order"""
     taps: tuple[str, ...] | None = None
     """sublayers by name or pattern, e.g. 'block0?/*' '*/resid/post'"""
+    against_taps: tuple[str, ...] | None = None
+    """as --taps, for the other model; --taps alone is for both"""
     image_size: int | None = None
     """network input in pixels; the checkpoint's own unless told otherwise"""
     data_dir: str | None = None
@@ -155,10 +157,11 @@ def _analyze(chosen: tuple[Analysis, ...], flags: Flags) -> int:
         flags.batch,
         flags.seed,
         flags.taps,
-        flags.memory,
-        flags.data_dir,
-        flags.skip_bad,
-        flags.jit,
+        memory=flags.memory,
+        data_dir=flags.data_dir,
+        skip_bad=flags.skip_bad,
+        jit=flags.jit,
+        against_taps=flags.against_taps,
         compute=flags.compute,
     )
     names = (flags.name, flags.against_name)

@@ -28,6 +28,7 @@ def run(
     batch: int | None = None,
     seed: int = 0,
     taps: Sequence[str] | str | None = None,
+    against_taps: Sequence[str] | str | None = None,
     strategy: Any = "cpu",
     memory: float | None = None,
     resume_dir: str | None = None,
@@ -53,7 +54,8 @@ def run(
         images=images,
         batch=batch,
         seed=seed,
-        taps=(taps,) if isinstance(taps, str) else tuple(taps) if taps is not None else None,
+        taps=_globs(taps),
+        against_taps=_globs(against_taps),
         memory=memory,
         data_dir=data_dir,
         skip_bad=skip_bad,
@@ -63,10 +65,15 @@ def run(
     )
     said: tuple[dict[str, Any], dict[str, Any]] = ({"preprocessing": preprocessing}, {})
     with Session(request, subject, against, strategy, image_size, said=said) as session:
-        name = f".{request.analyses[0].name}.{session.stem()}.resume.npz"
-        checkpoint = epath.Path(resume_dir) / name if resume_dir else None
-        with Lock(f"{checkpoint}.lock" if checkpoint else None):
-            return tables(session, checkpoint)[0]
+        return _resumed(session, resume_dir)
+
+
+def _resumed(session: Session, resume_dir: str | None) -> pd.DataFrame:
+    """The table; with a directory, from where an unfinished run stopped."""
+    name = f".{session.request.analyses[0].name}.{session.stem()}.resume.npz"
+    checkpoint = epath.Path(resume_dir) / name if resume_dir else None
+    with Lock(f"{checkpoint}.lock" if checkpoint else None):
+        return tables(session, checkpoint)[0]
 
 
 def make(analysis: str | Analysis, fields: Mapping[str, Any]) -> Analysis:
@@ -79,3 +86,7 @@ def make(analysis: str | Analysis, fields: Mapping[str, Any]) -> Analysis:
         if name not in known:
             raise unknown(f"parameter of {analysis}", name, known)
     return kind(**fields)
+
+
+def _globs(given: Sequence[str] | str | None) -> tuple[str, ...] | None:
+    return (given,) if isinstance(given, str) else None if given is None else tuple(given)

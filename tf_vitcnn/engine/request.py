@@ -18,6 +18,7 @@ class Request:
     batch: int | None = None
     seed: int = 0
     taps: tuple[str, ...] | None = None
+    against_taps: tuple[str, ...] | None = None  # of the second subject; else `taps` are both's
     memory: float | None = None
     data_dir: str | None = None
     skip_bad: bool = False

@@ -167,12 +167,20 @@ class Session:
         return sorted(line for sound in self.sound.values() for line in sound.skipped)
 
     def _chosen(self, analysis: Analysis) -> tuple[tuple[str, ...], ...]:
-        globs = self.request.taps
+        globs, others = self.request.taps, self.request.against_taps
+        if others is not None:
+            if len(self.subjects) == 1:
+                raise BadInput("--against-taps: there is no other model; name it with --against")
+            each = zip(self.subjects, (globs, others), strict=True)
+            return tuple(tuple(self._selected(analysis, subject, asked)) for subject, asked in each)
         if globs is None:
             return tuple(tuple(analysis.default_taps(subject)) for subject in self.subjects)
         every = [name for subject in self.subjects for name in subject.taps]
         wanted = set(taps.select(list(dict.fromkeys(every)), globs))
         return tuple(tuple(name for name in subject.taps if name in wanted) for subject in self.subjects)
+
+    def _selected(self, analysis: Analysis, subject: Subject, globs: tuple[str, ...] | None) -> Sequence[str]:
+        return analysis.default_taps(subject) if globs is None else taps.select(subject.taps, globs)
 
     def note(self, line: str) -> None:
         """A line for the log and for the sidecar, once."""
@@ -196,6 +204,8 @@ class Session:
         if self.request.compute != "float32":  # which tables have said nothing of so far
             parameters["compute"] = self.request.compute
         parameters["taps"] = list(self.request.taps) if self.request.taps is not None else None
+        if self.request.against_taps is not None:
+            parameters["against_taps"] = list(self.request.against_taps)
         return {
             "format": 1,
             "analysis": analysis.name,

@@ -54,6 +54,8 @@ class HeadSubsets(PerMinibatch):
         sort=("model", "layer", "against", "depth_y", "layer_y", "size", "heads"),
     )
     claims: ClassVar = CLAIMS
+    block: int = 0
+    """which encoder block's heads, from 0"""
     drawings: ClassVar[tuple[Drawing, ...]] = DRAWINGS
 
     @classmethod
@@ -64,11 +66,11 @@ class HeadSubsets(PerMinibatch):
     def default_taps(self, subject: Subject) -> list[str]:
         """Of the transformer the first block's heads; of the other the layers that they are compared with."""
         mixed = [tap for tap in subject.taps if tap.endswith(MIXED)]
-        return named_layers(subject) or mixed[:1] or foreign_layers(subject)
+        return named_layers(subject) or mixed[self.block : self.block + 1] or foreign_layers(subject)
 
     def views(self, run: Run) -> tuple[Sequence[View], Sequence[View]]:
         """One row per head; one column per layer of the other subject."""
-        tap = first_mixed(run.subject)
+        tap = mixed_of(run.subject, self.block)
         require(run.batch >= 4, f"--batch {run.batch}: CKA needs minibatches of at least 4 images")
         require(bool(run.taps[1]), f"--taps chooses no layer of {run.subjects[1].name} to compare the heads with")
         heads = int(run.subject.model.output[tap].shape[2])
@@ -85,7 +87,7 @@ class HeadSubsets(PerMinibatch):
 
         from tf_vitcnn.stats.attention import attention_sums, grid_distances
 
-        tap = first_mixed(run.subject).replace(MIXED, "attn/probs")
+        tap = mixed_of(run.subject, self.block).replace(MIXED, "attn/probs")
         grid = attention_grid(run.subject, tap)
         distances = grid_distances(grid.rows, grid.cols, pitch(run.subject, grid))
 
@@ -114,7 +116,7 @@ class HeadSubsets(PerMinibatch):
         table = pd.DataFrame(
             {
                 "model": run.subjects[0].name,
-                "layer": first_mixed(run.subject),
+                "layer": mixed_of(run.subject, self.block),
                 "heads": np.array(["-".join(f"{head:02d}" for head in order[a:b]) for a, b in spans])[span],
                 "size": np.array([b - a for a, b in spans])[span],
                 "against": run.subjects[1].name,
@@ -129,16 +131,18 @@ class HeadSubsets(PerMinibatch):
         return self.schema.check(with_groups(table, {"distance_px": px_change, "cka": cka_change}))
 
 
-def first_mixed(subject: Subject) -> str:
-    """The mixed values of the first encoder block [b, t, n, e]."""
-    found = next((tap for tap in subject.taps if tap.endswith(MIXED)), None)
+def mixed_of(subject: Subject, block: int) -> str:
+    """The mixed values of an encoder block [b, t, n, e]."""
+    found = [tap for tap in subject.taps if tap.endswith(MIXED)]
     require(
-        found is not None,
+        bool(found),
         f"{subject.name} has no attention heads (`.../{MIXED}`): "
         "head_subsets needs --model to be a transformer and --against the network to compare its heads with",
     )
-    assert found is not None
-    return found
+    require(0 <= block < len(found), f"--block {block}: {subject.name} has attention in blocks 0 to {len(found) - 1}")
+    shape = tuple(subject.model.output[found[block]].shape)
+    require(len(shape) == 4, f"{subject.name}: heads of {found[block]} attend within windows: no subsets of them")
+    return found[block]
 
 
 def named_layers(subject: Subject) -> list[str]:

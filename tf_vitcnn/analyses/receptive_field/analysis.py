@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from tf_vitcnn.analyses.base import Batch, Constants, PerImage, Run, Stage, Totals, by_group, require
-from tf_vitcnn.analyses.layout import image_size, place_of, post_residual
+from tf_vitcnn.analyses.layout import image_size, place_of, streams
 from tf_vitcnn.analyses.receptive_field.charts import DRAWINGS, maps_by_layer
 from tf_vitcnn.analyses.receptive_field.claims import CLAIMS
 from tf_vitcnn.charts import Drawing
@@ -74,8 +74,8 @@ class ReceptiveField(PerImage):
         require(self.cell is None or self.cell > 0, f"--cell {self.cell}: expected a positive number of pixels")
 
     def default_taps(self, subject: Subject) -> list[str]:
-        """The residual stream after every addition that has positions."""
-        return [tap for tap in post_residual(subject) if place_of(subject, tap) is not None]
+        """The residual stream after every addition that has positions; else the last map of each grid size."""
+        return [tap for tap in streams(subject) if place_of(subject, tap) is not None]
 
     def bind(self, stage: Stage, run: Run) -> Callable[[Batch, Constants], dict[str, Any]]:
         """Sums of gradient maps in cells, [GROUPS, taps, rows, cols], driving the model itself."""
