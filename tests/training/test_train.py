@@ -15,6 +15,7 @@ from tf_vitcnn.training import augment, card, fit, journal, log, resume
 from tf_vitcnn.training.examples import Examples, Order, labels_of, subset
 from tf_vitcnn.training.recipe import Recipe
 from tf_vitcnn.training.schedule import WarmupCosine
+from tf_vitcnn.verdicts.seeds import training
 
 EAGER = fit.Machine(jit=False, save_seconds=0)
 TINY = Recipe(
@@ -161,6 +162,20 @@ def test_the_card_tells_what_the_model_is(trained):
     assert rows.attrs["sidecar"]["analysis"] == "training_log"
     assert about["final_accuracy"] == pytest.approx(rows.val_accuracy.iloc[-1], abs=1e-5)
     assert about["best_accuracy"] == pytest.approx(rows.val_accuracy.max(), abs=1e-5)
+
+
+def test_what_claims_compare_by_comes_from_the_card_into_the_record(trained):
+    """The recipe without its paths, the seed, the kind of pictures, and how many images the accuracy is of."""
+    about, record = card.read(trained.with_name("tiny.card.json")), tf_vitcnn.load(str(trained)).provenance
+    assert record["recipe"] == {k: v for k, v in about["settled"].items() if k not in ("data", "val", "from")}
+    assert record["recipe"]["seed"] == record["seed"] == 0 and record["recipe"]["rate"] > 0
+    assert record["domain"] == "digits"
+    # an accuracy is a whole number of the images it is of
+    assert record["final_accuracy"] * record["validation_images"] == pytest.approx(
+        round(record["final_accuracy"] * record["validation_images"]), abs=1e-3
+    )
+    assert training(record) == training({**record, "recipe": {**record["recipe"], "seed": 7}, "weights_sha256": "x"})
+    assert training(record) != training({**record, "recipe": {**record["recipe"], "rate": 1.0}})
 
 
 def test_the_learning_curve_draws_the_columns_of_the_log(trained):
