@@ -94,5 +94,5 @@ def finished(path: Path) -> Path:
     if not curve.exists() and table.exists():
         discard_parts(curve)
         with replacing(curve) as part:
-            log.chart(read_table(table)).save(part)
+            log.chart(read_table(table)).save(str(part))
     return path
