@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.golden import seeded
-from tf_vitcnn import models, taps
+from tf_vitcnn import models, surgery, taps
 from tf_vitcnn.checkpoints.assign import weights_of
 from tf_vitcnn.checkpoints.layouts import rows
 from tf_vitcnn.models.specs import ConvNeXtSpec, PostResNetSpec, ViTSpec, blocks_of
@@ -34,3 +34,11 @@ def test_taps_are_the_golden_ones_in_depth_order_and_weights_those_of_the_layout
     assert {path: int(np.prod(weight.shape)) for path, weight in weights_of(model)} == expected
     last = blocks_of(TOYS[name]) - 1
     assert set(models.build(TOYS[name], image_size=32, classes=7, no_skip=(last,)).output) <= set(values)
+
+
+@pytest.mark.parametrize(("cls", "registers"), [(False, 4), (True, 1), (True, 0), (False, 1)])
+def test_registers_are_never_taken_for_a_class_token(cls, registers):
+    spec = ViTSpec(8, 24, 1, 3, 40, pool="gap", cls=cls, registers=registers)
+    model = models.build(spec, image_size=32, classes=0)
+    names = (*("cls",) * cls, *(f"reg{i}" for i in range(registers)))
+    assert spec.extra == surgery.layout(model, "block00/resid/post").extra == names

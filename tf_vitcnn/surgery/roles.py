@@ -112,7 +112,7 @@ def _spelled(operation: str) -> str:
 def layout(subject: Any, tap: str) -> Layout | None:
     """The places of a tap's vectors; None where it has none, or where the grid is unknown.
 
-    Extra tokens are named cls, dist (two of them) or cls, reg0, reg1, ... (registers).
+    Extra tokens have our models' own names; in others cls, dist (two of them) or cls, reg0, reg1, ... (registers).
     """
     model = getattr(subject, "model", subject)
     if tap not in model.output:
@@ -126,7 +126,7 @@ def layout(subject: Any, tap: str) -> Layout | None:
     tokens = shape[1] if tap.endswith(PER_PAIR) else shape[0]
     for rows, cols in _grids(model, tensor):
         if 0 <= tokens - rows * cols <= MOST_EXTRA:
-            return Layout(rows, cols, _extra(tokens - rows * cols))
+            return Layout(rows, cols, _extra(model, tokens - rows * cols))
     return None
 
 
@@ -145,7 +145,10 @@ def stage(subject: Any, tap: str) -> int | None:
     return round(level) if level >= 0.5 and abs(level - round(level)) < 0.25 else None
 
 
-def _extra(count: int) -> tuple[str, ...]:
+def _extra(model: keras.Model, count: int) -> tuple[str, ...]:
+    for layer in model.layers:  # our own tokens know their names
+        if layer.name == "stem.tokens" and len(getattr(layer, "extra", ())) == count:
+            return tuple(layer.extra)
     if count <= 2:
         return ("cls", "dist")[:count]
     return ("cls", *(f"reg{i}" for i in range(count - 1)))
