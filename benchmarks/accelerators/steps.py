@@ -111,7 +111,7 @@ def analysis(device: Device, asked: Analysis, subject: Subject, budget: float) -
 
 def minibatch(device: Device, asked: PerMinibatch, run: Run, budget: float) -> None:
     """Segments, folds and products of one minibatch; the largest that fits where the asked one does not."""
-    plan = plan_grams([asked], [run], budget, 1)
+    plan = plan_grams([asked], [run], budget, 1, device.kind)
     device.plan(plan.expected)
     sums = GramSums(asked, run, device)
     gram = walk.GramWalk([sums], device, plan.segment.get)

@@ -184,7 +184,7 @@ class Loops:
         bound, count = runs[0], self.replicas.count
         each = bound.images // bound.batch  # minibatches in a draw
         picked = self._draws(bound, max(job.draws() for job in jobs))
-        plan = plan_grams(jobs, runs, self.session.budget, self.replicas.sharing)
+        plan = plan_grams(jobs, runs, self.session.budget, self.replicas.sharing, self.replicas.kind)
         state = self._resumed(saved, plan)
         positions = minibatch_chunks(len(picked.indices) // bound.batch, bound.batch, state.micro, count)
         preprocessings = [subject.preprocessing for subject in self.session.subjects]

@@ -30,7 +30,7 @@ def _pass(session: Session, group: Sequence[int]) -> list[str]:
     grams = [job for job in jobs if isinstance(job, PerMinibatch)]
     others = [job for job in jobs if isinstance(job, PerImage)]
     if grams:
-        plan = plan_grams(grams, runs, session.budget, session.replicas.sharing)
+        plan = plan_grams(grams, runs, session.budget, session.replicas.sharing, session.replicas.kind)
         draws, count = max(job.draws() for job in grams), runs[0].images // runs[0].batch
         images, work = count * runs[0].batch * draws, 1.0
         size = f"in {count} minibatches of {runs[0].batch}" + (

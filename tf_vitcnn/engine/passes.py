@@ -41,7 +41,7 @@ def _fit(grams: Sequence[PerMinibatch], runs: Sequence[Run], budget: float, repl
     if len(grams) == 1:
         return True  # or is refused when its turn comes
     try:
-        plan_grams(grams, runs, budget, replicas.sharing)
+        plan_grams(grams, runs, budget, replicas.sharing, replicas.kind)
     except BadInput:
         return False
     return True

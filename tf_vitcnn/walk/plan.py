@@ -16,7 +16,7 @@ from tf_vitcnn.subject import Subject
 from tf_vitcnn.surgery.segments import nbytes
 from tf_vitcnn.walk.gram_sums import likeness
 
-RUNTIME = 0.9 * GB  # TensorFlow itself, the input pipeline and the allocator's slack
+RUNTIME = 0.9 * GB  # TensorFlow itself, the input pipeline and the allocator's slack: on the machine, not on a device
 TRANSIENT = 0.4 * GB  # what the operations of one micro-batch may hold inside a segment
 JOINED = 1.1  # one tap's chunks are copied once more while its Gram is made
 
@@ -46,14 +46,16 @@ def plan_images(
     return WalkPlan(micro, {}, RUNTIME + weights + sharing * 2 * micro * each + held)
 
 
-def plan_grams(analyses: Sequence[PerMinibatch], runs: Sequence[Run], budget: float, sharing: int) -> WalkPlan:
+def plan_grams(
+    analyses: Sequence[PerMinibatch], runs: Sequence[Run], budget: float, sharing: int, kind: str = "CPU"
+) -> WalkPlan:
     """Micro-batch and segment budgets of a Gram walk; refused when the smallest possible peak is too large.
 
-    `sharing`: how many replicas live in one memory, each with a minibatch of its own.
+    `sharing`: how many replicas live in one memory, each with a minibatch of its own; `kind`: what they compute on.
     """
     run = runs[0]
     reads = [_read(analyses, runs, side) for side in range(len(run.subjects))]
-    n, fixed = run.batch, _fixed(analyses, runs, sharing)
+    n, fixed = run.batch, _fixed(analyses, runs, sharing, RUNTIME if kind == "CPU" else 0.0)
     left = (budget - fixed(n)) / (n * sharing)
     least, held, widest, step = 0.0, {}, 1.0, 1.0
     for side, subject in enumerate(run.subjects):
@@ -84,7 +86,9 @@ def hsic_bytes(n: int) -> float:
     return 4.0 * (2 * half * half + 2 * half)
 
 
-def _fixed(analyses: Sequence[PerMinibatch], runs: Sequence[Run], sharing: int) -> Callable[[int], float]:
+def _fixed(
+    analyses: Sequence[PerMinibatch], runs: Sequence[Run], sharing: int, runtime: float
+) -> Callable[[int], float]:
     """What minibatches of n images take beside their taps, as a function of n."""
     run, counts = runs[0], [_keys(a, bound) for a, bound in zip(analyses, runs, strict=True)]
     folded = sum(_folded(a, bound) for a, bound in zip(analyses, runs, strict=True))
@@ -94,7 +98,7 @@ def _fixed(analyses: Sequence[PerMinibatch], runs: Sequence[Run], sharing: int) 
     def taken(n: int) -> float:
         # the stack, its blocks while they are joined, and the Grams of one call with their temporaries
         stack = hsic_bytes(n) * folded * 1.15 + 5 * together * n * n * 4
-        return RUNTIME + TRANSIENT + _weights(run) + sharing * (stack + n * image)
+        return runtime + TRANSIENT + _weights(run) + sharing * (stack + n * image)
 
     return taken
 
