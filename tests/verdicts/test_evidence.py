@@ -15,6 +15,7 @@ from tf_vitcnn import analyses
 from tf_vitcnn.analyses import read_table
 from tf_vitcnn.analyses.cka import claims as of_cka
 from tf_vitcnn.analyses.cka import training_claims
+from tf_vitcnn.analyses.head_subsets.claims import local_heads_like_resnet
 from tf_vitcnn.analyses.localization.claims import gap_less_localized, tokens_localized
 from tf_vitcnn.analyses.skip_ratio.claims import skip_stronger_in_vit
 from tf_vitcnn.report.collect import all_claims, gather
@@ -45,6 +46,32 @@ def test_a_table_of_one_block_says_nothing_of_all_layers():
     assert "chosen by --taps" in verdict.note and "lacking, stem/embed first" in verdict.note
     (verdict,) = judge([vit(), bit()], [of_cka.uniform_vit])
     assert verdict.word == "holds"
+
+
+def test_chosen_taps_of_the_other_network_say_nothing_of_all_layers():
+    x, y = synthetic.vit(), synthetic.bit()
+    few = [tap for tap in y.taps if tap.startswith("stage1/")]
+    table = synthetic.cka(x, y, synthetic.crossed)
+    table = analyses.find("cka").schema.check(table[table.layer_y.isin(few)])
+    record = synthetic.sidecar("cka", x, y)
+    record["parameters"]["against_taps"] = ["stage1/*"]
+    for crossed in (whole := known(Result(table, record, "cka/x--y.csv")), whole.swapped()):
+        (verdict,) = judge([crossed], [of_cka.vit_top_differs])
+        assert verdict.word == "untested" and "layers of bit_r50x1, chosen by --taps" in verdict.note
+
+
+def test_heads_of_a_later_block_are_not_those_of_the_first():
+    x, y = synthetic.vit(), synthetic.bit()
+    first, later = (
+        known(
+            Result(synthetic.head_subsets(x, y), synthetic.sidecar("head_subsets", x, y, block=block), f"{block}.csv")
+        )
+        for block in (0, 4)
+    )
+    (verdict,) = judge([first, later], [local_heads_like_resnet])
+    assert verdict.tables == ("0.csv",)
+    (verdict,) = judge([later], [local_heads_like_resnet])
+    assert verdict.word == "untested"
 
 
 def localized(who, layer):

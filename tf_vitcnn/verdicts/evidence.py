@@ -21,7 +21,7 @@ from tf_vitcnn.verdicts.structure import Structure, family, structure_of
 
 Where = Mapping[str, Any]  # sidecar field -> value, tuple of alternatives, or predicate
 # which layers are there is asked of the table itself; these choose rows, or how a map is cut
-FREE = ("taps", "pairs", "all_pairs", "biased", "cell")
+FREE = ("taps", "against_taps", "pairs", "all_pairs", "biased", "cell")
 
 
 def absent(value: Any) -> bool:

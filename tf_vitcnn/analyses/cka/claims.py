@@ -184,7 +184,8 @@ def layers(result: Result, side: str = "x") -> list[str]:
 def _layers(result: Result, side: str) -> list[str]:
     named = result.table.drop_duplicates(f"depth_{side}").sort_values(f"depth_{side}")
     there = taps.default(list(named[f"layer_{side}"]))
-    if result.parameters.get("taps") is not None:
+    # the other subject's may stand first: a comparison is read from either side
+    if any(result.parameters.get(name) is not None for name in ("taps", "against_taps")):
         record = result.sidecar["subjects"][-1 if side == "y" else 0]
         lacking = [tap for tap in taps.default(record.get("taps") or []) if tap not in set(there)]
         if lacking:

@@ -17,7 +17,7 @@ LEAST = 6  # subsets, for a rank correlation
     "Fig. 5",
     "For subsets of a quarter of the heads, the Spearman correlation between mean distance and CKA, averaged over the "
     "ResNet layers of the first stage, is below -0.5.",
-    Need("head_subsets", VIT, against=RESNET),
+    Need("head_subsets", VIT, against=RESNET, parameters={"block": (0, None)}),
     jumps=True,
 )
 def local_heads_like_resnet(result: Result) -> Outcome:
