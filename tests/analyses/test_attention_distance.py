@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from tests import synthetic, toys
+from tests import synthetic, toys, users
 from tests.known import known
 from tests.stats.test_attention import looped
 from tf_vitcnn.analyses import find
@@ -170,3 +170,11 @@ def test_chart_shows_two_lowest_and_two_highest_layers():
     assert {row["layer"][:7] for row in rows} == {"block00", "block01", "block04", "block05"}
     every = analysis.drawings[1].draw(result([MIXED] * 6).table).to_dict()
     assert len(next(iter(every["datasets"].values()))) == 18
+
+
+def test_layers_that_attend_within_windows_are_left_out_and_said_to_be():
+    table = run("attention_distance", users.swin(), "digits:test", images=4)
+    assert list(table.layer.unique()) == ["block02/attn/probs"]  # one window, as large as the grid
+    (note,) = (line for line in table.attrs["sidecar"]["notes"] if "left out" in line)
+    assert note.startswith("users_swin: 2 of 3 attention layers are left out")
+    assert note.endswith("block00/attn/probs, block01/attn/probs")

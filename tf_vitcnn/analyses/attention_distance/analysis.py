@@ -83,6 +83,14 @@ class AttentionDistance(PerImage):
         require(bool(run.taps[0]), f"{run.subject.name}: no attention layer's tokens lie on a grid of the image")
         for tap in run.taps[0]:
             attention_grid(run.subject, tap)
+        probs = [tap for tap in run.subject.taps if tap.endswith(PROBS)]
+        off = [tap for tap in probs if place_of(run.subject, tap) is None]
+        if off and list(run.taps[0]) == self.default_taps(run.subject):
+            shown = ", ".join([*off[:3], *(["..."] if len(off) > 3 else [])])
+            run.note(
+                f"{run.subject.name}: {len(off)} of {len(probs)} attention layers are left out, as their keys are not "
+                f"a grid of the whole image (windows, fewer keys): {shown}"
+            )
         return run.taps[0]
 
     def step(
