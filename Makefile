@@ -53,6 +53,12 @@ FUZZ ?= 300
 faults: .venv/ready
 	FUZZ=$(FUZZ) $(BIN)/python -m pytest -m 'slow or not slow' -rP tests/faults
 
+# Small faults put into statistics, sums and claims one at a time: the survivors are the tests that are missing. Hours for
+# all; EACH mutants of a module, and ONLY modules of that name.
+EACH ?= 0
+mutants: .venv/ready
+	$(BIN)/python tests/mutants.py --each $(EACH) --only '$(ONLY)'
+
 # The lowest supported versions, in a venv of their own. Warnings stay warnings: old packages warn of each other.
 test-oldest: .venv-oldest/ready
 	.venv-oldest/bin/python -m pytest -W default

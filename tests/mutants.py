@@ -1,0 +1,137 @@
+"""Small faults put into the code one at a time: does a test notice? `make mutants`, not in CI.
+
+A mutant changes one comparison, operator, number or condition of a module of statistics, sums or claims. It is killed
+when the module's own tests fail, and survives when they pass. Survivors are listed: each is a missing test, or a change
+that changes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+# each module with the tests that speak of it
+TARGETS = {
+    "stats/resample.py": ["analyses/test_receptive_field.py"],
+    "stats/interval.py": ["analyses/test_probe.py"],
+    "stats/shares.py": ["stats/test_shares.py"],
+    "stats/hsic.py": ["stats/test_hsic.py"],
+    "stats/folded.py": ["stats/test_hsic.py", "stats/test_shares.py"],
+    "stats/host_gram.py": ["stats/test_hsic.py"],
+    "stats/attention.py": ["stats/test_attention.py"],
+    "stats/receptive_field.py": ["stats/test_receptive_field.py"],
+    "stats/ridge.py": ["stats/test_ridge.py"],
+    "stats/measures.py": ["stats/test_measures.py"],
+    "stats/tokens.py": ["stats/test_tokens.py"],
+    "verdicts": ["verdicts"],
+    "walk/gram_sums.py": ["walk/test_walk.py", "engine/test_passes.py"],
+}
+SWAPS = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.And: ast.Or,
+    ast.Or: ast.And, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
+}  # fmt: skip
+
+
+def mutants(source: str) -> Iterator[tuple[str, str]]:
+    """(what was changed, the module's text) for every place where something can be."""
+    tree = ast.parse(source)
+    for place, node in enumerate(ast.walk(tree)):
+        for number, said in enumerate(_changes(node)):
+            changed = copy.deepcopy(tree)
+            twin = next(n for i, n in enumerate(ast.walk(changed)) if i == place)
+            _apply(twin, number)
+            yield f"line {getattr(node, 'lineno', 0)}: {said}", ast.unparse(changed)
+
+
+def _changes(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPS:
+        return [f"{type(node.ops[0]).__name__} -> {SWAPS[type(node.ops[0])].__name__}"]
+    if isinstance(node, ast.BinOp | ast.BoolOp) and type(node.op) in SWAPS and not _of_types(node):
+        return [f"{type(node.op).__name__} -> {SWAPS[type(node.op)].__name__}"]
+    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        return [f"{node.value} -> {node.value + 1}"]
+    if isinstance(node, ast.If | ast.IfExp):
+        return ["condition turned round"]
+    return []
+
+
+def _of_types(node: ast.AST) -> bool:
+    """`X | None` of an annotation changes nothing."""
+    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr) and "None" in ast.unparse(node)
+
+
+def _apply(node: ast.AST, number: int) -> None:
+    if isinstance(node, ast.Compare):
+        node.ops[0] = SWAPS[type(node.ops[0])]()
+    elif isinstance(node, ast.BinOp | ast.BoolOp):
+        node.op = SWAPS[type(node.op)]()
+    elif isinstance(node, ast.Constant):
+        node.value += 1
+    elif isinstance(node, ast.If | ast.IfExp):
+        node.test = ast.UnaryOp(ast.Not(), node.test)
+
+
+def killed(copied: Path, module: Path, text: str, tests: list[str], limit: float) -> bool:
+    """Whether a test of the module fails, or never ends, with this text in its place."""
+    before = module.read_text()
+    module.write_text(text)
+    words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *(f"tests/{t}" for t in tests)]
+    try:
+        environment = {**os.environ, "PYTHONPATH": str(copied), "PYTHONDONTWRITEBYTECODE": "1"}
+        return subprocess.run(words, cwd=copied, env=environment, capture_output=True, timeout=limit).returncode != 0
+    except subprocess.TimeoutExpired:
+        return True
+    finally:
+        module.write_text(before)
+
+
+def main() -> int:
+    """Lists the survivors; exit status 1 when less than the wanted share was killed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="modules whose path holds this text")
+    parser.add_argument("--each", type=int, default=0, help="at most so many mutants of a module, drawn; 0: all")
+    parser.add_argument("--share", type=float, default=0.85, help="the least share that must be killed")
+    parser.add_argument("--limit", type=float, default=300, help="seconds after which a test counts as failed")
+    asked = parser.parse_args()
+    dead = made = 0
+    with tempfile.TemporaryDirectory() as folder:
+        copied = Path(folder)
+        for name in ("tf_vitcnn", "tests", "saved_results"):
+            shutil.copytree(ROOT / name, copied / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", copied)
+        for target, tests in TARGETS.items():
+            where = copied / "tf_vitcnn" / target
+            for module in sorted(where.glob("*.py")) if where.is_dir() else [where]:
+                short = module.relative_to(copied / "tf_vitcnn").as_posix()
+                if asked.only not in short:
+                    continue
+                drawn = list(mutants(module.read_text()))
+                if asked.each:
+                    drawn = random.Random(0).sample(drawn, min(asked.each, len(drawn)))
+                assert not killed(copied, module, module.read_text(), tests, asked.limit), (
+                    f"{short}: tests fail as it is"
+                )
+                for said, text in drawn:
+                    made += 1
+                    if killed(copied, module, text, tests, asked.limit):
+                        dead += 1
+                    else:
+                        print(f"survived: {short}, {said}", flush=True)
+                print(f"{short}: {dead} of {made} killed so far", flush=True)
+    print(f"{dead} of {made} mutants killed: {dead / max(made, 1):.0%}")
+    return int(dead < asked.share * made)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
