@@ -24,7 +24,8 @@ def same_tables(whole, killed, unfinished=False):
     for name in (name for name in names(whole) if name.endswith(".csv")):
         if unfinished and not (killed / name).exists():
             continue
-        assert (killed / name).read_bytes() == (whole / name).read_bytes()
+        for file in (name, name.replace(".csv", ".groups.npz")):
+            assert (killed / file).read_bytes() == (whole / file).read_bytes()
         sidecars = [json.loads((root / name).with_suffix(".json").read_text()) for root in (whole, killed)]
         assert sidecars[0] | {"environment": 0} == sidecars[1] | {"environment": 0}
     assert unfinished or names(killed) == names(whole)

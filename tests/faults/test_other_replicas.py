@@ -10,6 +10,8 @@ from tf_vitcnn.engine import door
 from tf_vitcnn.engine.execute import Checkpoint
 from tf_vitcnn.errors import BadInput
 
+PAIR = "block00/resid/post:block01/resid/post"
+
 
 class Killed(BaseException):
     pass
@@ -21,7 +23,8 @@ def run(replicas, directory=None):
     with strategy.scope() if replicas > 1 else tf.device("CPU:0"):
         tf.keras.utils.set_random_seed(0)
         subject = toys.vit()
-    return door.run("cka", subject, "noise:16", images=40, batch=4, repeats=1, strategy=strategy, resume_dir=directory)
+    setting = {"images": 40, "batch": 4, "repeats": 1, "images_that_count": 6, "of": (PAIR,)}
+    return door.run("cka", subject, "noise:16", strategy=strategy, resume_dir=directory, **setting)
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,10 @@ def test_goes_on(tmp_path, monkeypatch, whole, after, before, now):
     again = run(now, str(tmp_path))
     np.testing.assert_allclose(again.cka, whole.cka, atol=1e-5)
     np.testing.assert_allclose(again.cka_se, whole.cka_se, atol=1e-5)
+    np.testing.assert_allclose(again.attrs["groups"]["cka"], whole.attrs["groups"]["cka"], atol=1e-5)
+    found, expected = (table.attrs["beside"]["cka_images"] for table in (again, whole))
+    assert list(found.image) == list(expected.image)
+    np.testing.assert_allclose(found.influence, expected.influence, rtol=1e-3)
     assert names(tmp_path) == []
 
 

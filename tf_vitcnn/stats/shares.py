@@ -7,7 +7,9 @@ The derivative of t = H_KL / sqrt(H_KK H_LL) by the weight of image i, the weigh
 
 (Song et al., 2012, theorem 5, of which the other terms vanish for U-centred matrices; the last factor makes it the
 derivative of the U-statistic itself, not of its limit). Sums of q_i over groups of images are additive. Repeats cannot
-stand in for them: they are the same images again.
+stand in for them: they are the same images again. Where the similarity is faint or the rank not small against n, what
+two images share by chance counts twice in the error (as in any jackknife of a U-statistic): it is then up to 1.4 times
+too large; more repeats average that out.
 
 Folded Grams (hsic.py) hold a pair of images once. Both images' rows are put together again some at a time, so that no
 whole matrix of a stack is ever held.
