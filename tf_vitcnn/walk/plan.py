@@ -18,6 +18,7 @@ from tf_vitcnn.walk.gram_sums import likeness
 
 RUNTIME = 0.9 * GB  # TensorFlow itself, the input pipeline and the allocator's slack: on the machine, not on a device
 TRANSIENT = 0.4 * GB  # what the operations of one micro-batch may hold inside a segment
+SPLIT = 2.0  # copies of a tap that a TPU's compiler makes to multiply float32 by way of bfloat16; up to 1.9 were seen
 JOINED = 1.1  # one tap's chunks are copied once more while its Gram is made
 
 
@@ -55,7 +56,7 @@ def plan_grams(
     """
     run = runs[0]
     reads = [_read(analyses, runs, side) for side in range(len(run.subjects))]
-    n, fixed = run.batch, _fixed(analyses, runs, sharing, RUNTIME if kind == "CPU" else 0.0)
+    n, fixed = run.batch, _fixed(analyses, runs, sharing, kind)
     left = (budget - fixed(n)) / (n * sharing)
     least, held, widest, step = 0.0, {}, 1.0, 1.0
     for side, subject in enumerate(run.subjects):
@@ -86,19 +87,20 @@ def hsic_bytes(n: int) -> float:
     return 4.0 * (2 * half * half + 2 * half)
 
 
-def _fixed(
-    analyses: Sequence[PerMinibatch], runs: Sequence[Run], sharing: int, runtime: float
-) -> Callable[[int], float]:
+def _fixed(analyses: Sequence[PerMinibatch], runs: Sequence[Run], sharing: int, kind: str) -> Callable[[int], float]:
     """What minibatches of n images take beside their taps, as a function of n."""
     run, counts = runs[0], [_keys(a, bound) for a, bound in zip(analyses, runs, strict=True)]
     folded = sum(_folded(a, bound) for a, bound in zip(analyses, runs, strict=True))
     together = min(TOGETHER, max(max(keys) for keys in counts))
+    read = {(s, tap) for s, subject in enumerate(run.subjects) for tap in _read(analyses, runs, s)}
+    widest = max((nbytes(run.subjects[s].model.output[tap]) for s, tap in read), default=0)
+    runtime, split = (RUNTIME, 0.0) if kind == "CPU" else (0.0, SPLIT * widest)
     image = 2 * sum(math.prod(s.model.inputs[0].shape[1:]) * 4 for s in run.subjects)
 
     def taken(n: int) -> float:
         # the stack, its blocks while they are joined, and the Grams of one call with their temporaries
         stack = hsic_bytes(n) * folded * 1.15 + 5 * together * n * n * 4
-        return runtime + TRANSIENT + _weights(run) + sharing * (stack + n * image)
+        return runtime + TRANSIENT + _weights(run) + sharing * (stack + n * (image + split))
 
     return taken
 
