@@ -112,11 +112,12 @@ def small_maps(
     rows, cells = [], []
     for key, group in table.groupby(list(panel), sort=False):
         grid = group.pivot(index=row, columns=col, values=value)
-        label = ", ".join(map(str, key))
+        first, rest = str(key[0]), ", ".join(map(str, key[1:]))
+        label = f"{first}\n{rest}" if rest else first
         if own_maximum and grid.notna().any().any():
-            label += f"\n0 to {np.nanmax(grid.to_numpy()):.2g}"
+            label += f"{': ' if rest else chr(10)}0 to {np.nanmax(grid.to_numpy()):.2g}"
         described = {**_models(group), **_plain(group.iloc[0][list(panel)])}
-        rows.append({**described, "panel": label, "width": grid.shape[1]})
+        rows.append({**described, "panel": label, "said": f"{first} {rest}", "width": grid.shape[1]})
         cells.append(grid.to_numpy())
     fields = {col: f"{CELL} % datum.width", row: f"floor({CELL} / datum.width)"}
     legend = None if own_maximum else alt.Legend()
@@ -131,7 +132,7 @@ def small_maps(
             x=alt.X(f"{col}:O", axis=None),
             y=alt.Y(f"{row}:O", axis=None),
             color=alt.Color(f"{value}:Q", scale=scale, title=value_title or value, legend=legend),
-            tooltip=words.tip("split(datum.panel, '\\n')[0]", place, words.number(value, ".3g")),
+            tooltip=words.tip(words.brief("said"), place, words.number(value, ".3g")),
         )
         .properties(width=_step(size, width), height=_step(size, height), view=_EMPTY)
     )

@@ -33,12 +33,13 @@ def _heads_of(table: pd.DataFrame, pixels: Extent | None, every: bool) -> Any:
     said = ["datum.model + ' '", "datum.layer", "', head ' + datum.head + ': '"]
     said += [words.number("distance_px", ".1f", "distance_px_se"), "' pixels'"]
     shown = ["model", "depth", "layer", "head", "distance_px", "cls_mass", "distance_px_se"]
+    ticks = alt.Axis(tickMinStep=1, format="d")
     base = (
         alt.Chart(table[[c for c in shown if c in table]])
         .transform_filter("indexof(hidden, datum.layer) < 0")
         .transform_window(rank="row_number()", sort=[alt.SortField("distance_px")], groupby=["model", "layer"])
         .encode(
-            x=alt.X("rank:Q", title="head, sorted by distance", axis=alt.Axis(tickMinStep=1, format="d")),
+            x=alt.X("rank:Q", title="head, sorted by distance", axis=ticks, scale=alt.Scale(zero=False, nice=False)),
             y=alt.Y("distance_px:Q", title="mean attention distance (pixels)", scale=alt.Scale(domain=[0, highest])),
             color=alt.Color("layer:N", scale=colours, sort=layers, title="layer"),
         )

@@ -34,7 +34,7 @@ def _maps(table: pd.DataFrame, picture: bytes | None) -> Any:
     layers = [_heat(0.62 if picture else 1.0)]
     if picture:  # alone, and beneath each map
         rows.insert(0, {**rows[0], "layer": None, "head": None, "panel": "photograph\n "})
-        cells.insert(0, np.full((height, width), np.nan))
+        cells.insert(0, np.zeros((height, width)))
         layers.insert(0, _photograph(picture, wide, high))
     fields = {"col": f"{CELL} % datum.width", "row": f"floor({CELL} / datum.width)"}
     base = opened(rows, "attention", cells, fields)
@@ -65,12 +65,12 @@ def _heat(opacity: float) -> Any:
     scale = alt.Scale(scheme=theme.INTENSITY, type="sqrt", domainMin=0)
     return (
         alt.Chart()
-        .transform_filter("isValid(datum.attention)")
-        .mark_rect(opacity=opacity, aria=False)
+        .mark_rect(aria=False)
         .encode(
             x=alt.X("col:O", axis=None),
             y=alt.Y("row:O", axis=None),
             color=alt.Color("attention:Q", legend=None, title="share of attention", scale=scale),
+            opacity=alt.condition("datum.head === null", alt.value(0), alt.value(opacity)),  # the photograph alone
             tooltip=words.tip("split(datum.panel, '\\n')[0]", place, words.number("attention", ".3g")),
         )
     )

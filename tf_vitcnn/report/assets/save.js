@@ -28,11 +28,11 @@ function blobOf(figure, kind) {
 }
 
 // The numbers as they are drawn: packed matrices opened, positions and texts of the drawing left out.
-const INNER = /^(cells|errors|unit|error_unit|n|xs|ys|layer_xs|layer_ys|layers|width|panel|rank|relative_depth|deepest|low|high)$/;
+const INNER = /^(cells|errors|unit|error_unit|n|xs|ys|layer_xs|layer_ys|layers|width|panel|said|rank|relative_depth|deepest|low|high)$/;
 
 function csv(figure) {
   return Promise.all(figure.panels.map(function (panel) { return numbersOf(panelSpec(panel)); })).then(function (tables) {
-    const rows = flat(tables).map(plain), columns = [];
+    const rows = flat(tables).filter(function (row) { return row.layer !== null; }).map(plain), columns = [];
     rows.forEach(function (row) { Object.keys(row).forEach(function (c) { if (columns.indexOf(c) < 0) { columns.push(c); } }); });
     const lines = rows.map(function (row) { return columns.map(function (c) { return quoted(row[c]); }).join(","); });
     return [columns.join(",")].concat(Array.from(new Set(lines))).join("\n") + "\n";
