@@ -168,8 +168,8 @@ def test_chart_shows_two_lowest_and_two_highest_layers():
     chart = analysis.chart(result([MIXED] * 6).table).to_dict()
     (rows,) = chart["datasets"].values()
     assert {row["layer"][:7] for row in rows} == {"block00", "block01", "block04", "block05"}
-    every = analysis.drawings[1].draw(result([MIXED] * 6).table).to_dict()
-    assert len(next(iter(every["datasets"].values()))) == 18
+    ((every,),) = analysis.drawings[1].panels([result([MIXED] * 6).table])
+    assert len(next(iter(every.chart.to_dict()["datasets"].values()))) == 18
 
 
 def test_layers_that_attend_within_windows_are_left_out_and_said_to_be():
