@@ -1,5 +1,6 @@
 """The wheel in an empty environment and an empty folder: everything that the commands need is in it."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -53,7 +54,7 @@ def test_it_runs_in_an_empty_place(wheel, tmp_path):
     (site / "zz_dependencies.pth").write_text(next(p for p in sys.path if p.endswith("site-packages")) + "\n")
     said = subprocess.run(
         [python, "-c", "import tf_vitcnn; print(tf_vitcnn.__file__)"],
-        cwd=folder, capture_output=True, text=True, check=True,
+        cwd=folder, capture_output=True, text=True, check=True, env=alone(),
     )  # fmt: skip
     assert said.stdout.startswith(str(site))
     done = run(venv, folder, "demo", "--quick")
@@ -62,8 +63,13 @@ def test_it_runs_in_an_empty_place(wheel, tmp_path):
     assert run(venv, folder, "--version").stdout.strip() == tf_vitcnn.__version__
 
 
+def alone():
+    """The environment without a path to a clone."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
 def run(venv, folder, *words):
     command = [venv / "bin/tf-vitcnn", *words]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=3600)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=3600, env=alone())
     assert done.returncode == 0, done.stderr
     return done
