@@ -59,7 +59,8 @@ def run(name, subjects, directory=None, **more):
     kind = analyses.find(name)
     known = {f.name for f in dataclasses.fields(kind)}
     fields = {k: v for k, v in FIELDS.get(name, {}).items() if k in known}
-    size = {"batch": 8, "images": 16} if issubclass(kind, PerMinibatch) else {"images": IMAGES.get(name, 80)}
+    least = 12 if name == "similarity" else 8  # ten neighbours and the image itself
+    size = {"batch": least, "images": 2 * least} if issubclass(kind, PerMinibatch) else {"images": IMAGES.get(name, 80)}
     against = subjects[1] if kind.against == "must" else None
     setting = {**size, **fields, **more}
     table = door.run(name, subjects[0], "digits:train", against, resume_dir=directory and str(directory), **setting)

@@ -40,6 +40,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "cka": {"images": 320, "batch": 80, "repeats": 4},
     "head_subsets": {"images": 320, "batch": 80},
     "localization": {"images": 320, "batch": 320},
+    "similarity": {"images": 320, "batch": 80, "repeats": 4},
     "receptive_field": {"images": 8, "channels": 16, "cell": 2},
     "probe": {"data": TRAIN, "test": TEST, "tokens": "each"},
 }

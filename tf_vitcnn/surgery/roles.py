@@ -147,8 +147,9 @@ def stage(subject: Any, tap: str) -> int | None:
 
 def _extra(model: keras.Model, count: int) -> tuple[str, ...]:
     for layer in model.layers:  # our own tokens know their names
-        if layer.name == "stem.tokens" and len(getattr(layer, "extra", ())) == count:
-            return tuple(layer.extra)
+        own = getattr(layer, "extra", None) if layer.name == "stem.tokens" else None
+        if own is not None and len(own) == count:
+            return tuple(own)
     if count <= 2:
         return ("cls", "dist")[:count]
     return ("cls", *(f"reg{i}" for i in range(count - 1)))

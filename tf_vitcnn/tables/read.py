@@ -76,10 +76,11 @@ def read_sidecar(path: str | os.PathLike) -> Sidecar:
 
 def differences(old: Sidecar, new: Sidecar) -> list[str]:
     """What identifies a table and differs between two sidecars, as `field: old -> new`."""
+    old, new = (json.loads(json.dumps({part: side.get(part) for part in IDENTITY})) for side in (old, new))
     return [
         f"{'.'.join(map(str, where))}: {a!r} -> {b!r}"
         for part in IDENTITY
-        for where, a, b in _unequal((part,), old.get(part), json.loads(json.dumps(new.get(part))))
+        for where, a, b in _unequal((part,), old[part], new[part])
         if where[:2] != ("data", "skipped")  # what a run met, not what it was asked for
     ]
 
