@@ -8,7 +8,8 @@ from scipy.spatial.distance import pdist
 from scipy.stats import ortho_group, spearmanr
 from sklearn.neighbors import NearestNeighbors
 
-from tf_vitcnn.stats import measures, shares
+from tf_vitcnn.errors import BadInput
+from tf_vitcnn.stats import MinibatchCKA, measures, shares
 
 N = 60
 
@@ -97,3 +98,28 @@ def test_unrelated_gaussians_are_at_chance(name):
     rng = np.random.default_rng(3)
     found = [ALL[name](rng.normal(size=(N, 20)), rng.normal(size=(N, 20))) for _ in range(40)]
     assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(40)
+
+
+def test_the_metric_has_each_measure_from_the_same_grams(pair):
+    metric = MinibatchCKA(measures=("cka", "rsa", "knn"))
+    metric.update_state(list(pair))
+    plain = MinibatchCKA()
+    plain.update_state(list(pair))
+    np.testing.assert_array_equal(metric.result(), plain.result())
+    for name in ("rsa", "knn"):
+        value, error = metric.result(errors=True, measure=name)
+        assert float(value[0, 1]) == pytest.approx(ALL[name](*pair), abs=1e-5)
+        np.testing.assert_allclose(np.diag(value), 1, atol=1e-5)
+        assert float(error[0, 1]) > 0
+    crossed = MinibatchCKA(measures=("knn",))
+    crossed.update_state([pair[0]], [pair[1]])
+    assert float(crossed.result()[0, 0]) == pytest.approx(knn(*pair), abs=1e-5)
+
+
+def test_the_metric_refuses_measures_that_it_does_not_know(pair):
+    with pytest.raises(BadInput, match="unknown measure 'rsb'"):
+        MinibatchCKA(measures=("rsb",))
+    metric = MinibatchCKA()
+    metric.update_state(list(pair))
+    with pytest.raises(BadInput, match="unknown measure of this metric 'rsa'"):
+        metric.result(measure="rsa")

@@ -1,4 +1,4 @@
-"""CKA of activations that a caller has: a Keras metric over minibatches."""
+"""CKA, and measures beside it, of activations that a caller has: a Keras metric over minibatches."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import tensorflow as tf
 
 from tf_vitcnn.devices import cores
 from tf_vitcnn.devices.precision import in_precision
-from tf_vitcnn.errors import BadInput
-from tf_vitcnn.stats import folded, host_gram, hsic, shares
+from tf_vitcnn.errors import BadInput, unknown
+from tf_vitcnn.stats import folded, host_gram, hsic, measures, shares
 from tf_vitcnn.stats.folded import TOGETHER
 from tf_vitcnn.stats.resample import GROUPS, standard_error
+
+FORMS = {"cka": "u", "rsa": "rsa", "knn": "knn"}  # what stands for a Gram in a measure's sums (folded.FORMS)
 
 
 class MinibatchCKA(keras.metrics.Metric):
@@ -27,14 +29,20 @@ class MinibatchCKA(keras.metrics.Metric):
         metric.result(errors=True)                       # the same, and how far other examples would move it [l, l]
 
     With `others`, rows are `activations` and columns are `others`. Errors take every example for another one, in
-    twenty groups by its place in all that came.
+    twenty groups by its place in all that came. `measures` adds `rsa` and `knn` (stats/measures.py) from the same
+    Grams: `result(measure="rsa")`.
     """
 
-    def __init__(self, precision: str = "float32", name: str = "minibatch_cka") -> None:
+    def __init__(
+        self, precision: str = "float32", name: str = "minibatch_cka", measures: Sequence[str] = ("cka",)
+    ) -> None:
         if precision not in ("float32", "bfloat16"):
             raise BadInput(f"unknown precision {precision!r}; available: float32, bfloat16")
+        for measure in measures:
+            if measure not in FORMS:
+                raise unknown("measure", measure, FORMS)
         super().__init__(name=name)
-        self.precision = precision
+        self.precision, self.measures = precision, tuple(measures)
         self._sums: dict[str, np.ndarray] | None = None
         self._scales: list[Any] = []
         self._counts: list[int] = []
@@ -43,8 +51,9 @@ class MinibatchCKA(keras.metrics.Metric):
         """Adds one minibatch."""
         sides = [list(activations)] if others is None else [list(activations), list(others)]
         sizes = {int(layer.shape[0]) for side in sides for layer in side}
-        if len(sizes) != 1 or min(sizes) < 4:
-            raise BadInput(f"CKA needs the same n >= 4 examples in every layer, not {sorted(sizes)}")
+        least = 2 + measures.NEIGHBOURS if "knn" in self.measures else 4
+        if len(sizes) != 1 or min(sizes) < least:
+            raise BadInput(f"{self._called()} needs the same n >= {least} examples in every layer, not {sorted(sizes)}")
         counts = [len(side) for side in sides]
         if self._scales and counts != self._counts:
             here, first = (" + ".join(map(str, each)) for each in (counts, self._counts))
@@ -55,45 +64,59 @@ class MinibatchCKA(keras.metrics.Metric):
             grams, offsets = self._grams([_rows(layer) for layer in block])
             if not self._scales:
                 scales.append(tf.stack([hsic.power_of_two(np.trace(gram) / len(gram)) for gram in np.asarray(grams)]))
-            folds.append(_folded(grams, scales[i], offsets))
+            folds.append(_folded(grams, scales[i], offsets, tuple(FORMS[measure] for measure in self.measures)))
         self._scales, self._counts = scales, counts
-        vectors, norms = [vector for vector, _ in folds], [norm for _, norm in folds]
-        split = math.ceil(counts[0] / TOGETHER)
-        n = sizes.pop()
-        added, of_groups = (
-            _products(vectors[:split], vectors[split:]),
-            self._shares(vectors[:split], vectors[split:], n),
-        )
-        scale = hsic.normaliser(n)
-        sums = {key: value.numpy().astype(np.float64) / scale for key, value in added.items()} | of_groups
-        sums["norms"] = np.concatenate([n.numpy().T.astype(np.float64) for n in norms])
+        split, n = math.ceil(counts[0] / TOGETHER), sizes.pop()
+        sums = self._groups(n)
+        for measure in self.measures:
+            vectors = [fold[FORMS[measure]] for fold, _ in folds]
+            sums |= self._added(measure, vectors[:split], vectors[split:], n)
+        sums["norms"] = np.concatenate([norm.numpy().T.astype(np.float64) for _, norm in folds])
         self._sums = sums if self._sums is None else {k: self._sums[k] + v for k, v in sums.items()}
 
-    def result(self, errors: bool = False) -> Any:
-        """CKA [l, l'] of everything since the last reset; with its standard errors if they are wanted."""
+    def result(self, errors: bool = False, measure: str | None = None) -> Any:
+        """The (first) measure [l, l'] of everything since the last reset; with its standard errors if wanted."""
         if self._sums is None:
             raise BadInput("no minibatch yet: call update_state first")
-        xy = self._sums["xy"]
+        measure = measure or self.measures[0]
+        if measure not in self.measures:
+            raise unknown("measure of this metric", measure, self.measures)
+        own = "yy" if f"{measure}/yy" in self._sums else "xx"
+        xy, xx, yy = (self._sums[f"{measure}/{key}"] for key in ("xy", "xx", own))
         constant = hsic.constant(self._sums["norms"].T)
-        xx = np.where(constant[: len(xy)], np.nan, self._sums["xx"])
-        yy = np.where(constant[len(xy) :], np.nan, self._sums["yy"]) if "yy" in self._sums else xx
-        value = tf.constant(hsic.cka(xy, xx, yy), tf.float32)
+        columns = constant[len(xy) :] if own == "yy" else constant
+        xx, yy = np.where(constant[: len(xy)], np.nan, xx), np.where(columns, np.nan, yy)
+        # what unrelated layers share of their neighbours counts for nothing
+        chance = measures.NEIGHBOURS * self._sums["count"] / (self._sums["groups/images"].sum() - self._sums["count"])
+        chance = chance if measure == "knn" else 0.0
+        value = tf.constant((hsic.cka(xy, xx, yy) - chance) / (1 - chance), tf.float32)
         if not errors:
             return value
         mean = tuple(total / self._sums["count"] for total in (xy, xx, yy))
-        of_groups = [self._sums[f"groups/{key}"] for key in ("xy", "xx", "yy" if "yy" in self._sums else "xx")]
-        changes = shares.changes(mean, of_groups, self._sums["groups/images"])
+        of_groups = [self._sums[f"groups/{measure}/{key}"] for key in ("xy", "xx", own)]
+        changes = shares.changes(mean, of_groups, self._sums["groups/images"]) / (1 - chance)
         return value, tf.constant(standard_error(changes), tf.float32)
 
     def reset_state(self) -> None:
         """Forgets all minibatches."""
         self._sums, self._scales = None, []
 
-    def _shares(self, x: folded.Stack, y: folded.Stack, n: int) -> dict[str, Any]:
+    def _called(self) -> str:
+        return "CKA" if self.measures == ("cka",) else ", ".join(self.measures)
+
+    def _group(self, n: int) -> np.ndarray:
         seen = 0 if self._sums is None else int(self._sums["groups/images"].sum())
-        group = (seen + np.arange(n)) % GROUPS
-        found = {f"groups/{key}": value.numpy().astype(np.float64) for key, value in _shares(x, y, n, group).items()}
-        return found | {"groups/images": np.bincount(group, minlength=GROUPS).astype(float), "count": 1}
+        return (seen + np.arange(n)) % GROUPS
+
+    def _groups(self, n: int) -> dict[str, Any]:
+        return {"groups/images": np.bincount(self._group(n), minlength=GROUPS).astype(float), "count": 1}
+
+    def _added(self, measure: str, x: folded.Stack, y: folded.Stack, n: int) -> dict[str, Any]:
+        """What one minibatch adds to a measure's sums, and to those of its groups."""
+        scale = hsic.normaliser(n)
+        sums = {f"{measure}/{key}": value.numpy().astype(np.float64) / scale for key, value in _products(x, y).items()}
+        of_groups = _shares(x, y, n, self._group(n), measure == "knn")
+        return sums | {f"groups/{measure}/{key}": value.numpy().astype(np.float64) for key, value in of_groups.items()}
 
     def _grams(self, layers: Sequence[Any]) -> tuple[Any, ...]:
         """The Grams [r, n, n] of the layers' centred features, and the squared norms of their means [r]."""
@@ -131,14 +154,13 @@ def _gram(x: Any, precision: str, product: hsic.Product) -> tuple[Any, Any]:
 
 
 @tf.function
-def _folded(grams: Any, scales: Any, offsets: Any) -> tuple[Any, Any]:
-    vectors, norms = folded.vectors(grams, scales, offsets, ["u"])
-    return vectors["u"], norms
+def _folded(grams: Any, scales: Any, offsets: Any, forms: tuple[str, ...]) -> tuple[dict[str, Any], Any]:
+    return folded.vectors(grams, scales, offsets, forms)
 
 
 _products = tf.function(folded.products, reduce_retracing=True)
 
 
 @tf.function(reduce_retracing=True)
-def _shares(x: folded.Stack, y: folded.Stack, n: int, group: Any) -> dict[str, Any]:
-    return shares.shares(x, y, n, tf.cast(group, tf.int32))
+def _shares(x: folded.Stack, y: folded.Stack, n: int, group: Any, flat: bool) -> dict[str, Any]:
+    return shares.shares(x, y, n, tf.cast(group, tf.int32), flat=flat)
