@@ -98,16 +98,22 @@ def covered_by_cka(kind, repeats, sets, images=1024, n=128):
     return np.mean(abs(value - true) < T19 * error), np.sqrt(np.mean(error**2)) / value.std(ddof=1)
 
 
+# What two images have in common by chance counts twice in the error, as in any jackknife of a U-statistic; where the rank
+# is near a minibatch's size and few repeats average it out, the error is too large.
+TOO_LARGE = pytest.mark.xfail(reason="high rank: covered .995 with one repeat; the error 1.18 of the spread with four")
+CASES = [
+    pytest.param(kind, repeats, marks=TOO_LARGE if kind == "high rank" and repeats < 8 else ())
+    for kind in ("heavy tails", "offset", "low rank", "high rank")
+    for repeats in (1, 4, 8)
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("repeats", [1, 4, 8])
-@pytest.mark.parametrize("kind", ["heavy tails", "offset", "low rank", "high rank"])
+@pytest.mark.parametrize(("kind", "repeats"), CASES)
 def test_cka_of_a_population_is_covered(kind, repeats):
     covered, ratio = covered_by_cka(kind, repeats, SETS)
-    # a single minibatch for every image, and a rank near its size: what two images have in common by chance then counts
-    # twice in the error (as in any jackknife of a U-statistic), which is too large by a third; repeats average it out
-    noisy = kind == "high rank"
-    assert 0.92 <= covered <= (1 if noisy and repeats == 1 else 0.98)
-    assert 0.85 < ratio < (1.5 if noisy else 1.15)
+    assert 0.92 <= covered <= 0.98
+    assert 0.85 < ratio < 1.15
 
 
 def test_cka_is_covered_in_a_few_data_sets():
