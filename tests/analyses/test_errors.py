@@ -98,8 +98,8 @@ def covered_by_cka(kind, repeats, sets, images=1024, n=128):
     return np.mean(abs(value - true) < T19 * error), np.sqrt(np.mean(error**2)) / value.std(ddof=1)
 
 
-# What two images have in common by chance counts twice in the error, as in any jackknife of a U-statistic; where the rank
-# is near a minibatch's size and few repeats average it out, the error is too large.
+# What two images have in common by chance counts twice in the error, as in any jackknife of a U-statistic. Where the
+# rank is near a minibatch's size and few repeats average it out, the error is too large.
 TOO_LARGE = pytest.mark.xfail(reason="high rank: covered .995 with one repeat; the error 1.18 of the spread with four")
 CASES = [
     pytest.param(kind, repeats, marks=TOO_LARGE if kind == "high rank" and repeats < 8 else ())
