@@ -14,8 +14,11 @@ demo: .venv/ready
 replicate: .venv/ready
 	$(BIN)/python scripts/replicate.py $(if $(SMOKE),--smoke --out runs/smoke,--data '$(DATA)' --out runs/tiny_imagenet)
 
+# One process a core of two: tracing keeps one busy. A file's tests share their models, so a file stays together.
+TOGETHER := -n 2 --dist loadfile
+
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TOGETHER)
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
@@ -43,6 +46,7 @@ accelerators: .venv-lower/ready .venv-compile/ready
 	$(PYTHON) -m venv .venv-compile
 	.venv-compile/bin/python -m pip install --quiet --requirement $<
 	@touch $@
+
 # The documents as pages that open from a folder: site/index.html. Notebooks are run, warnings are errors.
 docs: .venv/ready-docs
 	mkdir -p docs/examples && cp examples/*.py docs/examples/
@@ -61,7 +65,7 @@ mutants: .venv/ready
 
 # The lowest supported versions, in a venv of their own. Warnings stay warnings: old packages warn of each other.
 test-oldest: .venv-oldest/ready
-	.venv-oldest/bin/python -m pytest -W default
+	.venv-oldest/bin/python -m pytest $(TOGETHER) -W default
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -115,8 +115,7 @@ def test_images_that_count_on_replicas_and_in_a_file(vit, tmp_path):
     from tf_vitcnn.tables.write import write_table
 
     one = tf_vitcnn.run("cka", vit, "digits:test", taps=PAIR.split(":"), **WITH_IMAGES).attrs["beside"]["cka_images"]
-    # two, as everywhere in this process: what is gathered keeps the size of its first group
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1", "CPU:2"])
     again = tf_vitcnn.run(
         "cka",
         "vit_ti16@random",

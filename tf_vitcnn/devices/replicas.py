@@ -51,14 +51,21 @@ class Replicas:
 
         def total(key: str, value: Any) -> Any:
             if key.startswith("rows/"):
-                return value if self.plain else self.strategy.gather(value, axis=0)
+                # a collective's sizes are those of its first use in a process, by whichever strategy: rows differ
+                return value if self.alone else self.strategy.gather(value, axis=0)
             return self.strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
 
-        return tf.function(
+        totals = tf.function(
             lambda *args: {k: total(k, v) for k, v in self.strategy.run(run, args=args).items()},
             reduce_retracing=False,
             autograph=False,
         )
+        return lambda *args: {k: self._whole(k, v) for k, v in totals(*args).items()}
+
+    def _whole(self, key: str, value: Any) -> Any:
+        if self.plain or not self.alone or not key.startswith("rows/"):
+            return value
+        return tf.concat(self.strategy.experimental_local_results(value), axis=0)
 
     def broadcast(self, number: int) -> int:
         """The chief's number, on every worker."""
