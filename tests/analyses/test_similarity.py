@@ -91,7 +91,7 @@ def test_too_few_images_for_neighbours_are_refused():
 def test_together_with_cka_the_grams_are_made_once_and_the_tables_are_those_of_runs_apart(monkeypatch):
     made = []
     add = GramSums.add
-    monkeypatch.setattr(GramSums, "add", lambda job, i, *more: (made.append(i), add(job, i, *more))[1])
+    monkeypatch.setattr(GramSums, "add", lambda sums, i, *more: (made.append(i), add(sums, i, *more))[1])
     setting = {"images": 24, "batch": 12, "taps": ("block0[01]/resid/post",)}
     analyses = (CKA(repeats=1), Similarity())
     with Session(Request(analyses, "digits:test", **setting, quiet=True), toys.shared("vit"), None) as session:

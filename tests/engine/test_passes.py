@@ -18,7 +18,7 @@ from tf_vitcnn.engine.door import run
 from tf_vitcnn.engine.execute import tables
 from tf_vitcnn.engine.passes import shared
 from tf_vitcnn.engine.request import Request
-from tf_vitcnn.engine.resume import Checkpoint, Progressed
+from tf_vitcnn.engine.resume import Checkpoint, Place
 from tf_vitcnn.engine.session import Session
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.taps import select
@@ -129,8 +129,8 @@ def test_a_checkpoint_whose_totals_have_other_names_is_refused(tmp_path, monkeyp
     where = epath.Path(tmp_path / "waiting.npz")
     with monkeypatch.context() as older:
         older.setattr(resume, "FORMAT", 1)
-        Checkpoint(where, {"analysis": "cka"}).save(Progressed(step=3), force=True)
+        Checkpoint(where, {"analysis": "cka"}).save(Place(step=3), force=True)
     with pytest.raises(BadInput, match="remove it to start anew"):
         Checkpoint(where, {"analysis": "cka"}).load()
-    Checkpoint(where, {"analysis": "cka"}).save(Progressed(step=3), force=True)
+    Checkpoint(where, {"analysis": "cka"}).save(Place(step=3), force=True)
     assert Checkpoint(where, {"analysis": "cka"}).load().step == 3

@@ -231,10 +231,10 @@ IDENTITY = {"format": 1, "analysis": "cka", "parameters": {"images": 8}, "subjec
 
 
 def make_checkpoint_of_a_run(folder):
-    from tf_vitcnn.engine.resume import Checkpoint, Progressed
+    from tf_vitcnn.engine.resume import Checkpoint, Place
 
     saved = Checkpoint(folder / "x.resume.npz", IDENTITY)
-    saved.save(Progressed(1, 2, 3, 1, {"xy": np.ones((2, 3))}, {"pivot": np.zeros(4)}), force=True)
+    saved.save(Place(1, 2, 3, 1, {"xy": np.ones((2, 3))}, {"pivot": np.zeros(4)}), force=True)
     return [folder / "x.resume.npz"]
 
 

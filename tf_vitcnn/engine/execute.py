@@ -23,7 +23,7 @@ from tf_vitcnn.devices.memory import GB
 from tf_vitcnn.engine.interrupt import Interrupt, between_steps
 from tf_vitcnn.engine.passes import shared
 from tf_vitcnn.engine.progress import ProgressBar
-from tf_vitcnn.engine.resume import Checkpoint, Progressed, merged, room_of
+from tf_vitcnn.engine.resume import Checkpoint, Place, merged, room_of
 from tf_vitcnn.engine.session import Session
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.stats.resample import GROUPS
@@ -42,14 +42,14 @@ def tables(
 
     What was saved on the way goes only after that: a disk too full for the tables costs no more than a restart.
     """
-    jobs = session.request.analyses
-    session.settle(room_of(_beside(checkpoint, [i]) for i in range(len(jobs))) if checkpoint is not None else None)
-    groups = shared(jobs, session.runs, session.budget, session.replicas)
+    analyses = session.request.analyses
+    session.settle(room_of(_beside(checkpoint, [i]) for i in range(len(analyses))) if checkpoint is not None else None)
+    groups = shared(analyses, session.runs, session.budget, session.replicas)
     # before anything is drawn: what is skipped then belongs to the tables' records
     saved = [Checkpoint(_beside(checkpoint, g), _identity(session, g), session.room, session.chief) for g in groups]
     with between_steps(checkpoint is not None) as interrupt:
         results = dict(_results(session, groups, saved, interrupt))
-    made = [results[i] for i in range(len(jobs))]
+    made = [results[i] for i in range(len(analyses))]
     if write is not None:
         write(made)
     # only now: a kill between two analyses keeps the first one's totals
@@ -62,10 +62,10 @@ def _results(
     session: Session, groups: Sequence[Sequence[int]], saved: Sequence[Checkpoint], interrupt: Interrupt
 ) -> Iterator[tuple[int, pd.DataFrame]]:
     """Each analysis' place in the request and its table, pass after pass."""
-    loops, jobs = Loops(session), session.request.analyses
+    loops, analyses = Loops(session), session.request.analyses
     for group, waiting in zip(groups, saved, strict=True):
         waiting.interrupt = interrupt
-        kind = loops.grams if isinstance(jobs[group[0]], PerMinibatch) else loops.per_image
+        kind = loops.grams if isinstance(analyses[group[0]], PerMinibatch) else loops.per_image
         for index, table in zip(group, kind(group, waiting), strict=True):
             record = table.attrs["sidecar"] = session.sidecar(index)
             for name, other in table.attrs.get("beside", {}).items():
@@ -96,9 +96,9 @@ class Loops:
 
     def per_image(self, group: Sequence[int], saved: Checkpoint) -> list[pd.DataFrame]:
         """Tables of analyses that share their passes: sums of micro-batches, stage after stage."""
-        jobs = [self.request.analyses[i] for i in group]
+        analyses = [self.request.analyses[i] for i in group]
         runs = [self.session.runs[i] for i in group]
-        per_image = [a for a in jobs if isinstance(a, PerImage)]
+        per_image = [a for a in analyses if isinstance(a, PerImage)]
         needed = self._needed(per_image, runs)
         plan = plan_images(runs[0], needed, self.session.budget, per_image[0], self.replicas.sharing)
         state = self._resumed(saved, replace(plan, micro=self.request.batch or plan.micro))
@@ -111,17 +111,17 @@ class Loops:
                 mine = _of(state.totals, per_image[0].name)
                 new = per_image[0].constants(stage, mine, state.constants, runs[0])
                 constants = {**state.constants, **_arrays(new)}
-                state = Progressed(number + 1, 0, state.micro, state.replicas, {}, constants)
+                state = Place(number + 1, 0, state.micro, state.replicas, {}, constants)
                 saved.save(state, force=True)
         return [
             a.table(_of(state.totals, a.name), state.constants, bound) for a, bound in zip(per_image, runs, strict=True)
         ]
 
-    def _needed(self, jobs: Sequence[PerImage], runs: Sequence[Run]) -> list[str]:
-        return list(dict.fromkeys(name for a, bound in zip(jobs, runs, strict=True) for name in a.needs(bound)))
+    def _needed(self, analyses: Sequence[PerImage], runs: Sequence[Run]) -> list[str]:
+        return list(dict.fromkeys(name for a, bound in zip(analyses, runs, strict=True) for name in a.needs(bound)))
 
     def _one_stage(
-        self, jobs: Sequence[PerImage], runs: Sequence[Run], stage: Stage, state: Progressed, saved: Checkpoint
+        self, analyses: Sequence[PerImage], runs: Sequence[Run], stage: Stage, state: Place, saved: Checkpoint
     ) -> None:
         picked = self._pick(stage, runs[0])
         micro = min(state.micro, len(picked.indices))
@@ -129,8 +129,8 @@ class Loops:
             picked = Picked(picked.indices[:micro], picked.roles[:micro])
         positions = micro_batches(len(picked.indices), micro, self.replicas.count)
         with self.replicas.strategy.scope():
-            step = PerImageWalk(jobs, stage, runs, self.replicas, self.request.jit)
-        constants = [{k: tf.constant(v) for k, v in state.constants.items()} for _ in jobs]
+            step = PerImageWalk(analyses, stage, runs, self.replicas, self.request.jit)
+        constants = [{k: tf.constant(v) for k, v in state.constants.items()} for _ in analyses]
         source = self.session.sources[stage.data]
         progress = ProgressBar(len(picked.indices), state.step * micro * self.replicas.count, self.request.quiet)
         fed = feed(source, picked, positions[state.step :], [runs[0].subject.preprocessing], self.replicas)
@@ -158,7 +158,7 @@ class Loops:
         bad = next(key for key, value in sums.items() if not np.isfinite(value).all())
         raise BadInput(f"{self.session.subjects[0].name}: {bad.partition('@')[0]} is not finite {where}")
 
-    def _resumed(self, saved: Checkpoint, plan: WalkPlan) -> Progressed:
+    def _resumed(self, saved: Checkpoint, plan: WalkPlan) -> Place:
         state = saved.load()
         asked = self.request.memory
         if state.replicas and asked is not None and plan.expected > asked * GB:
@@ -179,18 +179,20 @@ class Loops:
 
     def grams(self, group: Sequence[int], saved: Checkpoint) -> Iterator[pd.DataFrame]:
         """The tables of Gram analyses that share their pass: sums of whole minibatches, one per replica and step."""
-        jobs = [a for a in (self.request.analyses[i] for i in group) if isinstance(a, PerMinibatch)]
+        analyses = [a for a in (self.request.analyses[i] for i in group) if isinstance(a, PerMinibatch)]
         runs = [self.session.runs[i] for i in group]
         bound, count = runs[0], self.replicas.count
         each = bound.images // bound.batch  # minibatches in a draw
-        picked = self._draws(bound, max(job.draws() for job in jobs))
-        plan = plan_grams(jobs, runs, self.session.budget, self.replicas.sharing, self.replicas.kind)
+        picked = self._draws(bound, max(analysis.draws() for analysis in analyses))
+        plan = plan_grams(analyses, runs, self.session.budget, self.replicas.sharing, self.replicas.kind)
         state = self._resumed(saved, plan)
         positions = minibatch_chunks(len(picked.indices) // bound.batch, bound.batch, state.micro, count)
         preprocessings = [subject.preprocessing for subject in self.session.subjects]
         source, jit, lanes = self.session.sources["data"], self.request.jit, self.session.room.lanes
         with self.replicas.strategy.scope():
-            sums = [GramSums(job, run, self.replicas, jit, lanes) for job, run in zip(jobs, runs, strict=True)]
+            sums = [
+                GramSums(analysis, run, self.replicas, jit, lanes) for analysis, run in zip(analyses, runs, strict=True)
+            ]
             gram = GramWalk(sums, self.replicas, plan.segment.get, jit)
             gram.prepare(_first_images(source, picked, preprocessings, PIVOT))
         fed = feed(source, picked, positions[state.step :], preprocessings, self.replicas)
@@ -198,7 +200,7 @@ class Loops:
         for step in range(state.step, len(positions)):
             numbers = step * count + np.arange(count)
             active = [s for s in sums if numbers[0] < each * s.analysis.draws()]
-            if active != gram.jobs:  # some wanted fewer draws: the others go on without their taps
+            if active != gram.sums:  # some wanted fewer draws: the others go on without their taps
                 with self.replicas.strategy.scope():
                     gram = GramWalk(active, self.replicas, plan.segment.get, jit)
             chunks = [batch for batch, _ in (next(fed) for _ in range(positions.shape[1]))]
@@ -212,8 +214,8 @@ class Loops:
             state.step += 1
             saved.save(state)
         progress.close()
-        for job, run in zip(jobs, runs, strict=True):
-            yield job.table(_of(state.totals, job.name), {}, run)
+        for analysis, run in zip(analyses, runs, strict=True):
+            yield analysis.table(_of(state.totals, analysis.name), {}, run)
 
     def _draws(self, bound: Run, draws: int) -> Picked:
         """The images of whole minibatches, draw after draw."""

@@ -26,25 +26,25 @@ def forecast(session: Session) -> str:
 
 
 def _pass(session: Session, group: Sequence[int]) -> list[str]:
-    jobs, runs = [session.request.analyses[i] for i in group], [session.runs[i] for i in group]
-    grams = [job for job in jobs if isinstance(job, PerMinibatch)]
-    others = [job for job in jobs if isinstance(job, PerImage)]
+    analyses, runs = [session.request.analyses[i] for i in group], [session.runs[i] for i in group]
+    grams = [analysis for analysis in analyses if isinstance(analysis, PerMinibatch)]
+    others = [analysis for analysis in analyses if isinstance(analysis, PerImage)]
     if grams:
         plan = plan_grams(grams, runs, session.budget, session.replicas.sharing, session.replicas.kind)
-        draws, count = max(job.draws() for job in grams), runs[0].images // runs[0].batch
+        draws, count = max(analysis.draws() for analysis in grams), runs[0].images // runs[0].batch
         images, work = count * runs[0].batch * draws, 1.0
         size = f"in {count} minibatches of {runs[0].batch}" + (
             f", drawn {draws} times (--repeats)" if draws > 1 else ""
         )
     else:
-        needs = dict.fromkeys(tap for job, run in zip(others, runs, strict=True) for tap in job.needs(run))
+        needs = dict.fromkeys(tap for analysis, run in zip(others, runs, strict=True) for tap in analysis.needs(run))
         plan = plan_images(runs[0], list(needs), session.budget, others[0], session.replicas.sharing)
-        images, work, size = runs[0].images, max(job.passes(runs[0]) for job in others), ""
+        images, work, size = runs[0].images, max(analysis.passes(runs[0]) for analysis in others), ""
     forward = sum(_seconds_per_image(subject, plan.micro) for subject in session.subjects)
     minutes = forward * images * work / session.replicas.count / 60
     words = [f"{runs[0].images} images", *filter(None, [size]), f"in micro-batches of {plan.micro}"]
     return [
-        f"{', '.join(job.name for job in jobs)}: {', '.join(words)}",
+        f"{', '.join(analysis.name for analysis in analyses)}: {', '.join(words)}",
         f"expected memory {plan.expected / 1e9:.1f} GB; "
         f"{images} forward passes of each model, {minutes:.1f} min at least",
     ]

@@ -29,7 +29,7 @@ WHAT = "a checkpoint of a run"
 
 
 @dataclass
-class Progressed:
+class Place:
     """Where a run stands: which stage and step come next, the stage's totals, what earlier stages handed on."""
 
     stage: int = 0
@@ -61,10 +61,10 @@ class Checkpoint:
         self.last, self.pause = time.monotonic(), EVERY
         self.interrupt = Interrupt()
 
-    def load(self) -> Progressed:
+    def load(self) -> Place:
         """What was saved, or a fresh start."""
         if self.path is None or not self.path.exists():
-            return Progressed()
+            return Place()
         with reading(self.path, WHAT) as (header, arrays):
             _check_format(header)
             stage, step, micro, replicas = (int(header[key]) for key in ("stage", "step", "micro", "replicas"))
@@ -72,9 +72,9 @@ class Checkpoint:
         differ = differences(identity, self.identity)
         if differ:
             raise BadInput(f"{self.path}: checkpoint of another run ({'; '.join(differ[:3])}); remove it to start anew")
-        return Progressed(stage, step, micro, replicas, **parts)
+        return Place(stage, step, micro, replicas, **parts)
 
-    def save(self, state: Progressed, force: bool = False) -> None:
+    def save(self, state: Place, force: bool = False) -> None:
         """Writes the state when it is time, in one rename; ends the run here if somebody asked for it."""
         due = force or self.interrupt.asked or time.monotonic() - self.last >= self.pause
         if self.path is not None and self.writes and due:
@@ -83,7 +83,7 @@ class Checkpoint:
             where = f"; {self.path} keeps what was done" if self.path is not None else ""
             raise KeyboardInterrupt(f"interrupted after step {state.step}{where}; the same command goes on from there")
 
-    def _write(self, path: epath.Path, state: Progressed) -> None:
+    def _write(self, path: epath.Path, state: Place) -> None:
         begun = time.monotonic()
         place = {"stage": state.stage, "step": state.step, "micro": state.micro, "replicas": state.replicas}
         room = asdict(self.room) if self.room else None

@@ -101,8 +101,8 @@ class GramSums:
         self.shifts[i] = mean
         self.offsets[i] = tf.reduce_sum(tf.square(mean), axis=[1, 2])
         self.scales[i] = hsic.power_of_two(tf.reduce_mean(tf.reduce_sum(tf.square(x - mean), axis=-1)))
-        for job, k in others:
-            job.shifts[k], job.offsets[k], job.scales[k] = self.shifts[i], self.offsets[i], self.scales[i]
+        for other, k in others:
+            other.shifts[k], other.offsets[k], other.scales[k] = self.shifts[i], self.offsets[i], self.scales[i]
 
     def begin(self) -> None:
         """Forgets the minibatch before."""
@@ -114,7 +114,7 @@ class GramSums:
     def add(self, i: int, chunks: list[Any], others: Others = ()) -> None:
         """Folds the Grams of a view from all its chunks [r, b, p] of the minibatch, for views that are alike too."""
         count, sharing = len(self.views[i].keys), ((self, i), *others)
-        forms = tuple(dict.fromkeys(form for job, k in sharing for form in job.forms(k)))
+        forms = tuple(dict.fromkeys(form for other, k in sharing for form in other.forms(k)))
         for start in range(0, count, TOGETHER):
             part = slice(start, min(start + TOGETHER, count))
             here = chunks if part == slice(0, count) else self._slices(chunks, part)
@@ -124,8 +124,8 @@ class GramSums:
                 vectors, norm = self._vectors(k, self.scales[i], offset, forms)
             else:
                 vectors, norm = self._gram(here, self.scales[i], self.offsets[i][part], forms)
-            for job, place in sharing:
-                job.keep(place, part.stop - part.start, vectors, norm)
+            for other, place in sharing:
+                other.keep(place, part.stop - part.start, vectors, norm)
 
     def keep(self, i: int, size: int, vectors: Mapping[str, Any], norm: Any) -> None:
         """Puts `size` representations of a view on its stacks."""
@@ -139,7 +139,7 @@ class GramSums:
         """Files a micro-batch's sums of per-image values by group."""
         self._extras.setdefault(name, []).append(value)
 
-    def sums(self, draw: Any, present: Any, groups: Sequence[Any]) -> dict[str, np.ndarray]:
+    def finish(self, draw: Any, present: Any, groups: Sequence[Any]) -> dict[str, np.ndarray]:
         """The minibatch's sums over all replicas, and an end of it; `groups` are its images', chunk by chunk."""
         joined = {s: {form: self._joined(s, form) for form in self._stacks[s]} for s in "xy"}
         norms, extras = self._norms, self._extras

@@ -32,19 +32,19 @@ class GramWalk:
 
     def __init__(
         self,
-        jobs: Sequence[GramSums],
+        all_sums: Sequence[GramSums],
         replicas: Replicas,
         budget: Callable[[int], float | None] = lambda side: None,
         jit: bool = False,
     ) -> None:
-        self.jobs = list(jobs)
+        self.sums = list(all_sums)
         self.chain: list[Part] = []
-        for side, subject in enumerate(self.jobs[0].run.subjects):
-            wanted = {tap for job in self.jobs for tap in job.reads(side)}
+        for side, subject in enumerate(self.sums[0].run.subjects):
+            wanted = {tap for sums in self.sums for tap in sums.reads(side)}
             if wanted:
                 names = [name for name in subject.taps if name in wanted]
                 pieces = surgery.segments(subject.model, names, budget(side)) if names else []
-                self.chain += [Part(self.jobs, side, piece, replicas, jit) for piece in (None, *pieces)]
+                self.chain += [Part(self.sums, side, piece, replicas, jit) for piece in (None, *pieces)]
         shared: dict[Hashable, Any] = {}
         for part in self.chain:
             part.step = shared.setdefault(part.likeness, part.step)  # traced and compiled once for all that are alike
@@ -61,8 +61,8 @@ class GramWalk:
         for part in self.chain:
             carry = images[part.side][:PIVOT] if part.segment is None else carry
             taps, carry = part.taps(carry)
-            for job, i, others in part.views:
-                job.pivot(i, taps, others)
+            for sums, i, others in part.views:
+                sums.pivot(i, taps, others)
 
     def step(
         self,
@@ -76,15 +76,15 @@ class GramWalk:
         `chunks` are its micro-batches, each on its replica, with one tensor of images per subject, their roles being
         the images' groups; each analysis counts its own draws, and says whether the minibatch is one of its own.
         """
-        for job, i, others, filed in self.features(chunks, tick):
+        for sums, i, others, filed in self.features(chunks, tick):
             with in_precision():  # whatever the network's own products run in
-                job.add(i, filed, others)
+                sums.add(i, filed, others)
             del filed  # not kept while the next segment runs
-        sums: dict[str, np.ndarray] = {}
+        found: dict[str, np.ndarray] = {}
         groups = [chunk.role for chunk in chunks]
-        for job, draw, here in zip(self.jobs, draws, present, strict=True):
-            sums |= {f"{key}@{job.analysis.name}": value for key, value in job.sums(draw, here, groups).items()}
-        return sums
+        for sums, draw, here in zip(self.sums, draws, present, strict=True):
+            found |= {f"{key}@{sums.analysis.name}": value for key, value in sums.finish(draw, here, groups).items()}
+        return found
 
     def features(
         self, chunks: Sequence[Batch], tick: Callable[[str], None] = lambda stage: None
@@ -95,23 +95,23 @@ class GramWalk:
             if part.segment is None:
                 carry = [chunk.images[part.side] for chunk in chunks]
             filed: list[list[Any]] = [[] for _ in part.views]
-            shifts = [job.shifts[i] for job, i, _ in part.views]
+            shifts = [sums.shifts[i] for sums, i, _ in part.views]
             for c, chunk in enumerate(chunks):
                 out, extras, carry[c] = part.step(part.weights, carry[c], chunk.weight, chunk.role, shifts)
                 for kept, x in zip(filed, out, strict=True):
                     kept.append(x)
-                for (job, name), value in zip(part.extras, extras, strict=True):
-                    job.add_extra(name, value)
+                for (sums, name), value in zip(part.extras, extras, strict=True):
+                    sums.add_extra(name, value)
                 del out
-            for job, i, others in part.views:
-                yield job, i, others, filed.pop(0)
-            tick(f"{self.jobs[0].run.subjects[part.side].name}: {part.label}")
+            for sums, i, others in part.views:
+                yield sums, i, others, filed.pop(0)
+            tick(f"{self.sums[0].run.subjects[part.side].name}: {part.label}")
 
 
 class Part:
     """One segment of one subject with the views it feeds; without a segment: the images themselves."""
 
-    def __init__(self, jobs: Sequence[GramSums], side: int, segment: Any, replicas: Replicas, jit: bool) -> None:
+    def __init__(self, all_sums: Sequence[GramSums], side: int, segment: Any, replicas: Replicas, jit: bool) -> None:
         self.side, self.segment = side, segment
         here = ("images",) if segment is None else segment.taps
 
@@ -119,12 +119,12 @@ class Part:
             return source.side == side and source.tap in here
 
         alike: dict[Hashable, list[tuple[GramSums, int]]] = {}
-        for job in jobs:
-            for i in (i for i, view in enumerate(job.views) if mine(view)):
-                alike.setdefault(job.likeness(i), []).append((job, i))
+        for sums in all_sums:
+            for i in (i for i, view in enumerate(sums.views) if mine(view)):
+                alike.setdefault(sums.likeness(i), []).append((sums, i))
         # analyses that ask for the same Grams have them made once: by the first, for the others
         self.views = [(*first, others) for first, *others in alike.values()]
-        self.extras = [(job, name) for job in jobs for name, extra in job.extra.items() if mine(extra)]
+        self.extras = [(sums, name) for sums in all_sums for name, extra in sums.extra.items() if mine(extra)]
         self.label = "images" if segment is None else (list(segment.taps) or ["..."])[-1]
         made, self._variables = segment.likeness if segment else (None, [])
         self.likeness = (made, self._filing(here))
@@ -133,9 +133,9 @@ class Part:
 
     def _filing(self, here: Sequence[str]) -> Hashable:
         """What is made of the taps, by their place in the segment."""
-        views = [(job, job.views[i].tap, (len(job.views[i].keys), job.views[i].split)) for job, i, _ in self.views]
-        extras = [(job, job.extra[name].tap, (name, job.extra[name].values)) for job, name in self.extras]
-        return tuple((id(job), here.index(tap), surgery.Likeness().of(how)) for job, tap, how in (*views, *extras))
+        views = [(sums, sums.views[i].tap, (len(sums.views[i].keys), sums.views[i].split)) for sums, i, _ in self.views]
+        extras = [(sums, sums.extra[name].tap, (name, sums.extra[name].values)) for sums, name in self.extras]
+        return tuple((id(sums), here.index(tap), surgery.Likeness().of(how)) for sums, tap, how in (*views, *extras))
 
     def taps(self, carry: Any) -> tuple[dict[str, Any], Any]:
         """The tensors that this part files, and what it hands on."""
@@ -150,8 +150,8 @@ class Part:
         with keras.StatelessScope(list(zip(self._variables, values, strict=True))):
             taps, carry = self.taps(carry)
         # centred before the product: float32 Grams of offset features cancel
-        out = [job.filed(i, taps, shift) for (job, i, _), shift in zip(self.views, shifts, strict=True)]
-        extras = [job.extra[name] for job, name in self.extras]
+        out = [sums.filed(i, taps, shift) for (sums, i, _), shift in zip(self.views, shifts, strict=True)]
+        extras = [sums.extra[name] for sums, name in self.extras]
         return out, [grouped(e.values(taps[e.tap]), weight, group) for e in extras], carry
 
 
@@ -166,14 +166,14 @@ class _Flat(PerMinibatch):
 def grams(subject: Subject, minibatch: Any, taps: Sequence[str], micro: int = 64) -> Iterator[tuple[str, np.ndarray]]:
     """(tap, X Xᵀ [n, n] of its centred features) for preprocessed images [n, h, w, 3], one tap in memory at a time."""
     images, replicas = tf.convert_to_tensor(minibatch), Replicas(tf.distribute.get_strategy())
-    job = GramSums(_Flat(), Run((subject,), (tuple(taps),), batch=int(images.shape[0])), replicas)
-    walk = GramWalk([job], replicas)
+    sums = GramSums(_Flat(), Run((subject,), (tuple(taps),), batch=int(images.shape[0])), replicas)
+    walk = GramWalk([sums], replicas)
     walk.prepare([images])
     pieces = [images[i : i + micro] for i in range(0, int(images.shape[0]), micro)]
     chunks = [
         Batch((piece,), None, (one := tf.ones(piece.shape[0])), None, tf.zeros_like(one, tf.int32)) for piece in pieces
     ]
     for _, i, _, filed in walk.features(chunks):
-        gram = job.host_grams(filed)[0] if job.on_host(i) else hsic.gram(filed)
-        yield job.views[i].tap, hsic.double_centre(gram)[0].numpy()
+        gram = sums.host_grams(filed)[0] if sums.on_host(i) else hsic.gram(filed)
+        yield sums.views[i].tap, hsic.double_centre(gram)[0].numpy()
         del filed
