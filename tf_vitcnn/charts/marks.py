@@ -13,8 +13,8 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from tf_vitcnn import taps
 from tf_vitcnn.charts import theme, words
+from tf_vitcnn.charts.blocks import MANY, blocks, label
 from tf_vitcnn.charts.drawing import Extent
 from tf_vitcnn.charts.lines import depth_lines, error_bars
 from tf_vitcnn.charts.packed import CELL, opened, pack
@@ -24,7 +24,6 @@ __all__ = ["DERIVED", "centred_on_one", "depth_lines", "error_bars", "error_map"
 Figure = Any  # Altair's chart classes share no useful base
 # positions and labels, never statistics; a band or bar is its value and one standard error to both sides
 DERIVED = ("relative_depth", "panel", "rank", "row", "col", "end", "rule", "low", "high", "norm")
-MANY = 60  # more groups of layers than this get no boundaries on an axis
 _EMPTY = alt.ViewBackground(fill=theme.NO_VALUE)  # shows through where a cell has no value
 
 
@@ -164,7 +163,7 @@ def _along(table: pd.DataFrame, at: str, layer: str | None) -> dict[Any, str]:
 
 def _axis(names: Mapping[Any, str], layer: str | None, **more: Any) -> alt.Axis:
     """Ticks where a block or unit begins, heavier lines where a stage begins; few plain labels for other axes."""
-    groups = [taps.block_of(name) for name in names.values()]
+    groups = blocks(list(names.values()))
     starts = [i for i, group in enumerate(groups) if i == 0 or group != groups[i - 1]]
     places = list(names)
     if layer is None or not 1 < len(starts) <= MANY:
@@ -173,12 +172,12 @@ def _axis(names: Mapping[Any, str], layer: str | None, **more: Any) -> alt.Axis:
         shown = [i for i in range(0, len(places), step) if all(abs(i - j) >= step / 2 for j in named)]
         values = [places[i] for i in sorted({*shown, *named})]
         return alt.Axis(values=values, labelAngle=0, labelOverlap="greedy", ticks=True, grid=False)
-    label = {str(places[i]): _short(groups[i]) for i in starts if groups[i] != "stem"}  # it hides the first block's
+    labels = {str(places[i]): label(groups[i]) for i in starts if groups[i] != "stem"}  # it hides the first block's
     major = {str(places[i]): True for i in starts if groups[i].endswith("/unit00") or groups[i] in ("final", "head")}
     heavy = f"{json.dumps(major)}[datum.value]"
     return alt.Axis(
         values=[places[i] for i in starts],
-        labelExpr=f"{json.dumps(label)}[datum.value]",
+        labelExpr=f"{json.dumps(labels)}[datum.value]",
         labelAngle=0,
         labelOverlap="greedy",
         **more,
@@ -200,16 +199,6 @@ def _seamless(size: int, wide: int, high: int) -> dict[str, Any]:
     """Rectangles half a pixel larger on each side: on screens of fractional scale the background shone through."""
     across, down = (max(1, round(size / max(1, n))) for n in (wide, high))
     return {"width": {"band": round(1 + 1 / across, 3)}, "height": {"band": round(1 + 1 / down, 3)}}
-
-
-def _short(group: str) -> str:
-    """`3` of block03, `s1` of stage1/unit00, `.2` of stage1/unit02."""
-    if group.startswith("block"):
-        return str(int(group[5:])) if group[5:].isdigit() else group
-    if group.startswith("stage") and "/unit" in group:
-        stage, unit = group[5:].split("/unit")
-        return f"s{stage}" if unit == "00" else f".{int(unit)}"
-    return group if len(group) <= 12 else group[:11] + "…"
 
 
 def _list(column: pd.Series) -> list[Any]:

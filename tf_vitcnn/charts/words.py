@@ -15,8 +15,9 @@ def brief(field: str) -> str:
     return _BRIEF.format(_of(field))
 
 
-# the short name in an axis' or a header's label
-BRIEF_LABEL = _BRIEF.format("datum.value")
+# the short name in an axis' or a header's label; the middle of a long one is left out
+_MIDDLE = "regexp('^([^\\\\n]{8})[^\\\\n]{3,}([^\\\\n]{11})(?=\\\\n|$)')"
+BRIEF_LABEL = f"replace({_BRIEF.format('datum.value')}, {_MIDDLE}, '$1…$2')"
 
 
 def number(field: str, digits: str = ".3f", error: str | None = None) -> str:
