@@ -101,27 +101,25 @@ def small_maps(
     title: str = "",
     value_title: str = "",
     scale: alt.Scale | None = None,
-    own_maximum: bool = True,
     size: int = 90,
 ) -> Figure:
     """One small map per panel, in the table's order of panels, row 0 on top.
 
-    `own_maximum`: each map has its own colour scale (from 0), so only its shape speaks; its largest value is printed.
+    Each map has its own colour scale (from 0) unless `scale` has a domain, so only its shape speaks; its largest value
+    is printed above it, for a legend that facets share cannot be drawn.
     """
     rows, cells = [], []
     for key, group in table.groupby(list(panel), sort=False):
         grid = group.pivot(index=row, columns=col, values=value)
         first, rest = str(key[0]), ", ".join(map(str, key[1:]))
         label = f"{first}\n{rest}" if rest else first
-        if own_maximum and grid.notna().any().any():
+        if grid.notna().any().any():
             label += f"{': ' if rest else chr(10)}0 to {np.nanmax(grid.to_numpy()):.2g}"
         described = {**_models(group), **_plain(group.iloc[0][list(panel)])}
         rows.append({**described, "panel": label, "said": f"{first} {rest}", "width": grid.shape[1]})
         cells.append(grid.to_numpy())
     fields = {col: f"{CELL} % datum.width", row: f"floor({CELL} / datum.width)"}
-    legend = None if own_maximum else alt.Legend()
     scale = scale or alt.Scale(scheme=theme.INTENSITY, type="sqrt", domainMin=0)
-    own = "independent" if own_maximum else "shared"
     height, width = cells[0].shape
     place = f"' row ' + datum[{json.dumps(row)}] + ', column ' + datum[{json.dumps(col)}] + ': '"
     chart = (
@@ -130,7 +128,7 @@ def small_maps(
         .encode(
             x=alt.X(f"{col}:O", axis=None),
             y=alt.Y(f"{row}:O", axis=None),
-            color=alt.Color(f"{value}:Q", scale=scale, title=value_title or value, legend=legend),
+            color=alt.Color(f"{value}:Q", scale=scale, title=value_title or value, legend=None),
             tooltip=words.tip(words.brief("said"), place, words.number(value, ".3g")),
         )
         .properties(width=_step(size, width), height=_step(size, height), view=_EMPTY)
@@ -138,7 +136,7 @@ def small_maps(
     panels = alt.Facet("panel:N", sort=[r["panel"] for r in rows], title=None, header=_HEADER)
     chart = chart.facet(facet=panels, columns=columns, spacing=8, title=title)
     # each model has its own grid
-    return chart.resolve_scale(x="independent", y="independent", color=own)
+    return chart.resolve_scale(x="independent", y="independent", color="independent")
 
 
 _HEADER = alt.Header(labelPadding=2, labelExpr=f"split({words.BRIEF_LABEL}, '\\n')", labelLineHeight=11)

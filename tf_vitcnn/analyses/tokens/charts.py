@@ -63,7 +63,6 @@ def places(table: pd.DataFrame) -> Any:
     rows = rows.assign(row=at[0], col=at[1])
     most = max(float(rows.value.max()), 1e-6)
     scale = alt.Scale(scheme=theme.INTENSITY, type="sqrt", domain=[0, most])  # one for all maps
-    # a shared legend over facets cannot be drawn: each map prints its largest value instead
     return marks.small_maps(rows, "value", scale=scale, title="share of images in which the token is an outlier")
 
 
