@@ -55,7 +55,7 @@ def _render(report: Report, figures: list[Figure], kind: str, title: str, told: 
             script=Markup(script),
             policy=_policy(style, [_library(), script] if drawn else []),
             shared=_json(_shared(report)),
-            specs=_packed(figures) if drawn else "",
+            specs=[(figure.slug, _packed(figure)) for figure in figures],
             main=[f for f in figures if not f.variant or kind == "single"],
             appendix=[f for f in figures if f.variant and kind != "single"],
             findings=found.findings(report) if told else {},
@@ -97,9 +97,9 @@ def _spec(figure: Figure) -> dict[str, Any]:
     return {"top": {k: v for k, v in top.items() if k != "config"}, "rows": rows, "titles": titles}
 
 
-def _packed(figures: list[Figure]) -> Markup:
-    """All charts as one deflated text, a third as long as it would be, which the page opens as it starts."""
-    text = json.dumps({figure.slug: json.dumps(_spec(figure), separators=(",", ":")) for figure in figures})
+def _packed(figure: Figure) -> Markup:
+    """A figure's charts as a deflated text, a third as long, which the page opens when one of them comes into view."""
+    text = json.dumps(_spec(figure), separators=(",", ":"))
     return Markup(base64.b64encode(zlib.compress(text.encode(), 9)).decode())
 
 

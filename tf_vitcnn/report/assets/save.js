@@ -71,7 +71,7 @@ function quoted(value) {
 document.querySelectorAll("button[data-save]").forEach(function (button) {
   button.addEventListener("click", function () {
     const figure = figures.get(button.closest("section.figure").id), kind = button.dataset.save;
-    blobOf(figure, kind).then(function (blob) { offer(figure.slug + (kind === "json" ? ".vl.json" : "." + kind), blob); });
+    unpacked(figure).then(function () { return blobOf(figure, kind); }).then(function (blob) { offer(figure.slug + (kind === "json" ? ".vl.json" : "." + kind), blob); });
   });
 });
 

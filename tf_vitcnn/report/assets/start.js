@@ -1,8 +1,6 @@
 // What is in view first; then as the reader, the window or the light changes.
-unpacked().then(function () {
-  panels.forEach(function (panel) { panel.element.job = panel.job; eyes.observe(panel.element); });
-  document.querySelectorAll(".thumb").forEach(function (link) { eyes.observe(link); });
-});
+panels.forEach(function (panel) { panel.element.job = panel.job; eyes.observe(panel.element); });
+document.querySelectorAll(".thumb").forEach(function (link) { eyes.observe(link); });
 
 function redrawAll() {
   panels.forEach(function (panel) { if (panel.view) { want(panel.job); } });
