@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: accelerators bench docs demo replicate test test-slow test-oldest faults lint type clean
+.PHONY: accelerators bench docs demo real replicate test test-slow test-oldest faults lint type clean
 .DEFAULT_GOAL := test
 
 # Trains three small networks on digits, runs every analysis on them, builds demo/report.html. No network needed.
@@ -13,6 +13,11 @@ demo: .venv/ready
 # Hours; it goes on where it stopped.
 replicate: .venv/ready
 	$(BIN)/python scripts/replicate.py $(if $(SMOKE),--smoke --out runs/smoke,--data '$(DATA)' --out runs/tiny_imagenet)
+
+# Every analysis on released networks (DINOv2, a ResNet-50) and their random twins: DATA holds their weights and photographs,
+# as tf_vitcnn/commands/plans/real.toml says. It goes on where it stopped; DRY=1 says how long it will take.
+real: .venv/ready
+	$(BIN)/python scripts/replicate.py --plan tf_vitcnn/commands/plans/real.toml --data '$(DATA)' --out runs/real $(if $(DRY),--dry-run)
 
 # One process a core of two: tracing keeps one busy. A file's tests share their models, so a file stays together.
 TOGETHER := -n 2 --dist loadfile

@@ -104,6 +104,11 @@ def test_value_ranges():
     )
     caffe = Preprocessing((4, 4), values="caffe")(image).numpy()[0, 0]
     np.testing.assert_allclose(caffe, [255 - 103.939, 127 - 116.779, -123.68], atol=1e-4)
+    other = Preprocessing((4, 4), values="caffe:104,117,123")(image).numpy()[0, 0]
+    np.testing.assert_allclose(other, [255 - 104, 127 - 117, -123], atol=1e-4)
+    for wrong in ("caffe:", "caffe:1,2", "caffe:1,2,nan", "caffee"):
+        with pytest.raises(BadInput, match="value range"):
+            Preprocessing((4, 4), values=wrong)
 
 
 def test_a_batch_is_its_images():

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tf_vitcnn.checkpoints import keras_guard
+from tf_vitcnn.checkpoints import keras_guard, twin
 from tf_vitcnn.checkpoints.foreign import foreign
 from tf_vitcnn.errors import BadInput
 
@@ -24,8 +24,8 @@ FROM_CARD = (
 )
 
 
-def load_file(spec: str, image_size: Size | None, name: str | None) -> Subject:
-    """The model of a `.keras` file, with what `NAME.card.json` beside it says."""
+def load_file(spec: str, image_size: Size | None, name: str | None, again: int | None = None) -> Subject:
+    """The model of a `.keras` file, with what `NAME.card.json` beside it says; its twin of the seed `again`."""
     path = Path(spec).expanduser()
     if not path.is_file():
         raise BadInput(f"{spec}: no such file; expected a saved Keras model")
@@ -37,6 +37,9 @@ def load_file(spec: str, image_size: Size | None, name: str | None) -> Subject:
         # paths say nothing of how it was trained
         about["recipe"] = {key: value for key, value in settled.items() if key not in ("data", "val", "from")} or None
         about["random"] = not (card.get("trained_on") or card.get("finetuned_from"))
+    if again is not None:
+        twin.restart(model, spec, again)
+        about = twin.about(again, about)
     preprocessing = _preprocessing(path, card) if card.get("preprocessing") else None
     return foreign(name or path.stem, spec, model, image_size, preprocessing, about)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from tf_vitcnn.checkpoints import twin
 from tf_vitcnn.checkpoints.foreign import foreign
 from tf_vitcnn.devices.start import require_tensorflow
 from tf_vitcnn.errors import BadInput
@@ -30,8 +31,8 @@ TASK = "task.json"  # beside a backbone's files where there is a head
 DEFAULT_SIZE = 224
 
 
-def load_preset(spec: str, image_size: Size | None, name: str | None) -> Subject:
-    """The network of a preset, with a head if it has one."""
+def load_preset(spec: str, image_size: Size | None, name: str | None, again: int | None = None) -> Subject:
+    """The network of a preset, with a head if it has one; or its twin of the seed `again`."""
     require_tensorflow()
     preset = handle(spec)
     lock = Path(tempfile.gettempdir()) / f"tf_vitcnn_preset_{hashlib.sha256(preset.encode()).hexdigest()[:16]}.lock"
@@ -40,6 +41,9 @@ def load_preset(spec: str, image_size: Size | None, name: str | None) -> Subject
     size = image_size or _size(model, converter)
     seen = preprocessing(spec, converter, size) if converter is not None else None
     about = {"random": False, "source": preset, "reader": "keras_hub"}
+    if again is not None:
+        twin.restart(model, spec, again)
+        about = twin.about(again, about)
     return foreign(name or _name(preset), spec, model, size, seen, about, "the preset's image converter")
 
 

@@ -6,6 +6,7 @@ vit_b32@https://..., @gs://..., @kaggle:...                 fetched once, then c
 vit_b32@random               seeded weights                 FILE.keras             any saved Keras model
 keras:ResNet50[@random]      keras.applications             keras_hub:PRESET       a preset, or a folder of one
 timm:NAME, hf:OWNER/NAME     safetensors of the hub         timm@DIR, hf@DIR, FILE.safetensors   and of a folder
+ANY@random                   the graph of any of these, started again from its layers' initializers with the seed
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tf_vitcnn.checkpoints import catalog, fetch, ours
+from tf_vitcnn.checkpoints import twin as twins
 from tf_vitcnn.checkpoints.asked import PARTS, Asked
 from tf_vitcnn.checkpoints.assign import fill, mismatches
 from tf_vitcnn.checkpoints.found import Found
@@ -104,22 +106,41 @@ def _of_model(model: Any, image_size: Size | None, name: str | None, whole: Prep
 
 
 def _of_spec(spec: str, image_size: Size | None, seed: int, name: str | None) -> Subject:
+    base = original(spec)
+    if base is None:
+        return _of(spec, image_size, seed, name)
+    subject = _of(base, image_size, seed, name, random=True)
+    subject.provenance["spec"] = spec
+    return subject
+
+
+def original(spec: str) -> str | None:
+    """The spec whose random twin is meant; None without `@random`, and where that names an architecture's own."""
+    base = spec.removesuffix("@random")
+    if base == spec or not (base.endswith(".keras") or is_released(base) or base.startswith(PREFIX) or "@" in base):
+        return None
+    return base
+
+
+def _of(spec: str, image_size: Size | None, seed: int, name: str | None, random: bool = False) -> Subject:
+    """The subject of a spec; `random`: its twin of this seed."""
+    again = seed if random else None
     if spec.endswith(".keras"):
         from tf_vitcnn.checkpoints.keras_file import load_file
 
-        return load_file(spec, image_size, name)
+        return load_file(spec, image_size, name, again)
     if spec.startswith(PREFIX):
-        return load_preset(spec, image_size, name)
+        return load_preset(spec, image_size, name, again)
     if spec.startswith("keras:"):
         from tf_vitcnn.checkpoints.keras_applications import load_application
 
         return load_application(spec, image_size, seed, name)
     if is_released(spec):
-        return load_released(spec, image_size, name)
+        return load_released(spec, image_size, name, again)
     architecture, where, entry = parsed(spec)
     if where == "random":
         return _random(spec, architecture, image_size or (224, 224), seed, name)
-    return _stored(spec, architecture, where, entry, image_size, name)
+    return _stored(spec, architecture, where, entry, image_size, name, again)
 
 
 def parsed(spec: str) -> tuple[str, str, catalog.Entry | None]:
@@ -142,6 +163,7 @@ def parsed(spec: str) -> tuple[str, str, catalog.Entry | None]:
 
 def refuse_unknown(spec: str) -> None:
     """Refuses a spec that names nothing that is here, without TensorFlow; nothing is fetched."""
+    spec = original(spec) or spec
     if spec.endswith(".keras"):
         if not Path(spec).expanduser().is_file():
             raise BadInput(f"{spec}: no such file; expected a saved Keras model")
@@ -162,7 +184,7 @@ def refuse_unknown(spec: str) -> None:
 
 def resolved(spec: str) -> tuple[str, Path] | None:
     """Architecture and local path of a checkpoint; None for a model that has none (random, or Keras' own)."""
-    if spec.endswith(".keras") or spec.startswith(("keras:", PREFIX)):
+    if spec.endswith(".keras") or spec.startswith(("keras:", PREFIX)) or original(spec):
         return None
     require_tensorflow()
     if is_released(spec):
@@ -198,9 +220,15 @@ def _random(spec: str, architecture: str, image_size: Size, seed: int, name: str
 
 
 def _stored(
-    spec: str, architecture: str, where: str, entry: catalog.Entry | None, image_size: Size | None, name: str | None
+    spec: str,
+    architecture: str,
+    where: str,
+    entry: catalog.Entry | None,
+    image_size: Size | None,
+    name: str | None,
+    again: int | None = None,
 ) -> Subject:
-    """The network with the weights of a file, a folder or a handle."""
+    """The network with the weights of a file, a folder or a handle; or with those that the seed `again` draws."""
     from tf_vitcnn.models import build
 
     require_tensorflow()
@@ -209,10 +237,12 @@ def _stored(
     if isinstance(sizes, MixerSpec) and size != found.image_size:
         raise BadInput(f"{spec}: token mixing fixes the image size to {found.image_size}; leave {size} out")
     # zeros: the file has every weight, and random numbers for gigabytes take a while
-    model = build(sizes, image_size=size, classes=found.classes, seed=None)
-    fill(model, found, sizes, size)
-    about: dict[str, Any] = {"source": str(found.source), "random": False}
-    about |= entry.about() if entry else {}
+    model = build(sizes, image_size=size, classes=found.classes, seed=again)
+    about: dict[str, Any] = {"source": str(found.source), "random": False, **(entry.about() if entry else {})}
+    if again is None:
+        fill(model, found, sizes, size)
+    else:
+        about = twins.about(again, about)
     seen = entry.preprocessing(size) if entry else catalog.preprocessing(sizes, size)
     return ours.subject(name or _default_name(architecture, where), spec, model, sizes, seen, about)
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tf_vitcnn.checkpoints import hub, ours, timm_vit, torch_conv, transformers_vit
+from tf_vitcnn.checkpoints import hub, ours, timm_vit, torch_conv, transformers_vit, twin
 from tf_vitcnn.checkpoints.arrays import Array
 from tf_vitcnn.checkpoints.assign import fill, mismatches
 from tf_vitcnn.checkpoints.found import Found
@@ -93,15 +93,16 @@ def _of_timm(spec: str, source: str, arrays: Mapping[str, Array], config: Mappin
     )
 
 
-def load_released(spec: str, image_size: Size | None, name: str | None) -> Subject:
-    """The network of a spec, with its weights, its preprocessing and where both came from."""
+def load_released(spec: str, image_size: Size | None, name: str | None, again: int | None = None) -> Subject:
+    """The network of a spec, with its weights (or what the seed `again` draws), its preprocessing and their origin."""
     from tf_vitcnn.models import build
 
     require_tensorflow()
     dialect, path, config, found = opened(spec)
     seen = seen_by(dialect, path, config, found, image_size)
-    model = build(found.spec, image_size=seen.preprocessing.size, classes=found.classes, seed=None)
-    fill(model, found, found.spec, seen.preprocessing.size)
+    model = build(found.spec, image_size=seen.preprocessing.size, classes=found.classes, seed=again)
+    if again is None:
+        fill(model, found, found.spec, seen.preprocessing.size)
     known = find(spec)
     about = {
         **(known.about() if known else {}),
@@ -113,6 +114,8 @@ def load_released(spec: str, image_size: Size | None, name: str | None) -> Subje
         "left_out": list(found.left_out),
         "preprocessing_from": dict.fromkeys(("values", "resize", "crop"), seen.origin),
     }
+    if again is not None:
+        about = twin.about(again, about)
     return ours.subject(name or default_name(spec, path), spec, model, found.spec, seen.preprocessing, about)
 
 

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import sys
 import textwrap
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from etils import epath
 
@@ -24,6 +24,9 @@ from tf_vitcnn.tables.files import discard_parts
 from tf_vitcnn.tables.read import differences, read_sidecar
 from tf_vitcnn.tables.schema import Sidecar
 from tf_vitcnn.tables.write import table_files, write_table
+
+if TYPE_CHECKING:
+    from tf_vitcnn.engine.session import Session
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,8 +148,8 @@ def analyze(chosen: tuple[Analysis, ...], flags: Flags) -> int:
         return _analyze(chosen, flags)
 
 
-def _analyze(chosen: tuple[Analysis, ...], flags: Flags) -> int:
-    from tf_vitcnn.engine.forecast import forecast
+def session(chosen: tuple[Analysis, ...], flags: Flags) -> "Session":
+    """The flags' request, bound to networks, images and devices once it is entered."""
     from tf_vitcnn.engine.request import Request
     from tf_vitcnn.engine.session import Session
 
@@ -166,17 +169,21 @@ def _analyze(chosen: tuple[Analysis, ...], flags: Flags) -> int:
     )
     names = (flags.name, flags.against_name)
     import_all(flags.imports)
-    with Session(
-        request, flags.model, flags.against, flags.strategy, flags.image_size, names, flags.tag, said(flags)
-    ) as session:
+    return Session(request, flags.model, flags.against, flags.strategy, flags.image_size, names, flags.tag, said(flags))
+
+
+def _analyze(chosen: tuple[Analysis, ...], flags: Flags) -> int:
+    from tf_vitcnn.engine.forecast import forecast
+
+    with session(chosen, flags) as opened:
         if flags.dry_run:
-            print(forecast(session))
+            print(forecast(opened))
             return 0
-        paths = [target(flags, analysis.name, session.stem()) for analysis in chosen]
-        missing = [i for i, path in enumerate(paths) if not kept(path, session.sidecar(i), flags.overwrite)]
+        paths = [target(flags, analysis.name, opened.stem()) for analysis in chosen]
+        missing = [i for i, path in enumerate(paths) if not kept(path, opened.sidecar(i), flags.overwrite)]
         if missing:
-            session.keep(missing)
-            _compute(session, flags, [chosen[i].name for i in missing], [paths[i] for i in missing])
+            opened.keep(missing)
+            _compute(opened, flags, [chosen[i].name for i in missing], [paths[i] for i in missing])
     for path in paths:
         print(f"{path}.csv")
     return 0

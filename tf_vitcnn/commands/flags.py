@@ -124,14 +124,15 @@ def _texts(owner: type) -> dict[str, str]:
 
 
 def _merged(kinds: Sequence[type]) -> Iterator[Flag]:
-    """Each flag once; one name with two meanings is refused."""
+    """Each flag once; one name for two kinds of values is refused. Where it is not given each keeps its own default."""
     seen: dict[str, Flag] = {}
     for flag in (flag for kind in kinds for flag in flags_of(kind)):
         known = seen.setdefault(flag.name, flag)
-        if known is flag:
-            yield flag
-        elif (known.kind, known.default) != (flag.kind, flag.default):
+        if known.kind != flag.kind or known.required != flag.required:
             raise BadInput(f"{flag.word} means different things to what was named: run one at a time")
+        if known.default != flag.default:
+            seen[flag.name] = dataclasses.replace(known, default=None)  # help names none
+    yield from seen.values()
 
 
 # --- reading ---

@@ -17,7 +17,8 @@ class Networks:
     """What the networks are."""
 
     values: str | None = None
-    """the pixels that the model takes: -1..1, 0..1, 0..255, imagenet, caffe or MEAN,MEAN,MEAN/STD,STD,STD"""
+    """the pixels that the model takes: -1..1, 0..1, 0..255, imagenet, caffe, caffe:BLUE,GREEN,RED or
+    MEAN,MEAN,MEAN/STD,STD,STD"""
     resize: str | None = None
     """how images are resized: bilinear or bicubic"""
     crop: str | None = None

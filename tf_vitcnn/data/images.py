@@ -15,7 +15,8 @@ from typing import Any, Literal, get_args
 from tf_vitcnn.errors import BadInput, unknown
 
 Resize = Literal["bilinear", "bicubic"]
-# a name, or the mean and the standard deviation of RGB in 0..1 that are taken out: "0.5,0.5,0.5/0.25,0.25,0.25"
+# a name, or the mean and the standard deviation of RGB in 0..1 that are taken out: "0.5,0.5,0.5/0.25,0.25,0.25";
+# or BGR in 0..255 less another mean than Caffe's usual one: "caffe:104,117,123"
 Values = str
 RANGES = ("-1..1", "0..1", "0..255", "imagenet", "caffe")
 
@@ -95,7 +96,7 @@ def statistics(values: Values) -> tuple[tuple[float, ...], tuple[float, ...]] | 
         "0..1": ((0.0,) * 3, (1.0,) * 3),
         "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
     }
-    if values in RANGES:
+    if values in RANGES or caffe_mean(values):
         return named.get(values)
     try:
         mean, std = (tuple(float(part) for part in side.split(",")) for side in values.split("/"))
@@ -104,6 +105,20 @@ def statistics(values: Values) -> tuple[tuple[float, ...], tuple[float, ...]] | 
     if len(mean) != 3 or len(std) != 3 or not min(std) > 0 or not all(math.isfinite(x) for x in (*mean, *std)):
         raise unknown("value range", values, [*RANGES, "MEAN,MEAN,MEAN/STD,STD,STD"])
     return mean, std
+
+
+def caffe_mean(values: Values) -> tuple[float, ...] | None:
+    """The mean of BGR in 0..255 that is taken out; None for ranges of RGB."""
+    name, colon, mean = values.partition(":")
+    if name != "caffe":
+        return None
+    try:
+        found = tuple(float(part) for part in mean.split(",")) if colon else CAFFE_MEAN
+    except ValueError:
+        found = ()
+    if len(found) != 3 or not all(math.isfinite(x) for x in found):
+        raise unknown("value range", values, [*RANGES, "caffe:BLUE,GREEN,RED"])
+    return found
 
 
 def values_of(mean: Sequence[float], std: Sequence[float]) -> Values:
@@ -121,8 +136,8 @@ def normalize(images: Any, values: Values) -> Any:
         return (images - 127.5) / 127.5
     if values == "0..1":
         return images / 255.0
-    if values == "caffe":
-        return images[..., ::-1] - tf.constant(CAFFE_MEAN)
+    if (less := caffe_mean(values)) is not None:
+        return images[..., ::-1] - tf.constant(less)
     if (taken := statistics(values)) is None:
         return images
     mean, std = taken

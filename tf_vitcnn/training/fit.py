@@ -7,6 +7,7 @@ An unfinished run leaves DIR/NAME.state.npz; the same call goes on from it, and 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,29 @@ def train(recipe: Recipe, out: Path | str, name: str | None = None, machine: Mac
         progress = _run(task, place, machine)
         _finish(task, place, progress)
     return place.model
+
+
+def expected(recipe: Recipe, machine: Machine | None = None, steps: int = 3) -> float:
+    """Seconds that a training would take at least, from a few of its steps once they are compiled."""
+    machine = machine or Machine()
+    _check_strategy(machine)
+    start_tensorflow()
+    from tf_vitcnn.devices.precision import in_precision
+    from tf_vitcnn.training.task import Task
+
+    if not recipe.epochs:
+        return 0.0
+    task = Task(recipe, machine)
+    with in_precision(recipe.compute):
+        step, data = task.net.make_train_function(), iter(task.steps(0).repeat())
+        step(data)
+        begun = time.perf_counter()
+        for _ in range(steps):
+            step(data)
+        each = (time.perf_counter() - begun) / steps
+    # validation: a forward pass is a third of a step
+    validated = len(task.val or ()) * recipe.epochs / task.order.batch / 3
+    return each * (task.order.steps + validated)
 
 
 def _stem(spec: str) -> str:

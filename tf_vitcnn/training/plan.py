@@ -32,7 +32,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-TABLES = ("defaults", "run", "study", "analysis")  # scripts/replicate.py reads the last two
+TABLES = ("defaults", "run", "subject", "study", "analysis")  # scripts/replicate.py reads the last three
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ def read(path: Path) -> list[Training]:
     """The runs of a plan, in order."""
     plan = load(path)
     defaults, runs = plan.get("defaults", {}), plan.get("run", [])
-    if not isinstance(runs, list) or not runs or not isinstance(defaults, dict):
+    given = isinstance(runs, list) and (runs or plan.get("subject"))
+    if not given or not isinstance(defaults, dict):
         raise BadInput(f"{path}: expected a table [defaults] and at least one [[run]]")
     named = [run.get("name") for run in runs]
     for name in named:

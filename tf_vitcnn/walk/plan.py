@@ -81,6 +81,15 @@ def plan_grams(
     return WalkPlan(micro, held, fixed(n) + sharing * n * widest)
 
 
+def features(analyses: Sequence[PerMinibatch], runs: Sequence[Run]) -> float:
+    """Numbers per image that Grams are made of, on both sides."""
+    subjects = runs[0].subjects
+    read = (
+        (s.model.output[tap], many) for i, s in enumerate(subjects) for tap, many in _read(analyses, runs, i).items()
+    )
+    return sum(many * nbytes(tensor) / 4 for tensor, many in read)
+
+
 def hsic_bytes(n: int) -> float:
     """Bytes of one folded Gram matrix."""
     half = n // 2 + n % 2

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tf_vitcnn.subject import Subject
 
 MOST = 100  # images: more are no pictures to look at
-SIDE = 96  # pixels of a photograph's longer side
+SIDE = 64  # pixels of a photograph's longer side
 MEAN, ROLLOUT = "mean", "rollout"
 
 
