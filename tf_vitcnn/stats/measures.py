@@ -31,13 +31,18 @@ def ranks(k: Any) -> Any:
     n = int(k.shape[-1])
     upper = np.triu_indices(n, 1)
     flat = tf.gather(tf.reshape(distances(k), [-1, n * n]), upper[0] * n + upper[1], axis=1)  # [r, m]
-    ordered = tf.sort(flat, axis=-1)
-    # a value's rank is midway between how many are smaller and how many are not larger
-    below = tf.searchsorted(ordered, flat, side="left")
-    through = tf.searchsorted(ordered, flat, side="right")
+    count, rows = len(upper[0]), tf.shape(k)[0]
+    # one sort; what is equal forms a run, and a rank is midway between its run's ends
+    ordered, order = tf.math.top_k(-flat, k=count)
+    begins = tf.cast(ordered[:, 1:] != ordered[:, :-1], tf.int32)
+    first = tf.range(rows)[:, tf.newaxis] * count
+    run = tf.reshape(tf.cumsum(tf.pad(begins, [[0, 0], [1, 0]]), axis=1) + first, [-1])
+    at = tf.tile(tf.range(count), [rows])
+    ends = [each(at, run, rows * count) for each in (tf.math.unsorted_segment_min, tf.math.unsorted_segment_max)]
     # whole numbers until here: a sum of two ranks of a million pairs is exact in float32
-    count = len(upper[0])
-    centred = (tf.cast(below + through, tf.float32) - count) / (2.0 * count)
+    middle = tf.cast(tf.gather(ends[0] + ends[1] + 1, run), tf.float32)
+    ranked = tf.scatter_nd(tf.reshape(order + first, [-1, 1]), middle, [rows * count])
+    centred = (tf.reshape(ranked, [rows, count]) - count) / (2.0 * count)
     place = np.zeros((n, n), np.int32)
     place[upper] = np.arange(count)
     full = tf.gather(centred, np.maximum(place, place.T).ravel(), axis=1)
