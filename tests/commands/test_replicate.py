@@ -167,6 +167,6 @@ def test_our_plan_of_released_networks_is_whole(tmp_path, monkeypatch):
     given = subjects.read(path, tmp_path)
     lines = list(replicate.commands(path, tmp_path, given))
     assert {line[2] for line in lines} == {each.spec for each in given.values()}
-    heavy = {"cka,similarity", "localization", "head_subsets", "receptive_field", "probe"}
+    heavy = {"cka", "similarity", "localization", "head_subsets", "receptive_field", "probe"}
     for run in heavy:
         assert [line for line in lines if line[0] == run and line[2].endswith("@random")], run
