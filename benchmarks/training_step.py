@@ -22,8 +22,7 @@ from tf_vitcnn.training.task import Task
 
 IMAGES, SIDE, CLASSES, BATCH = 1024, 64, 200, 128
 NETWORKS: dict[str, dict[str, Any]] = {
-    "vit": {"model": "vit_custom", "patch": 8, "width": 128, "depth": 6, "heads": 4},
-    "vit_large": {"model": "vit_custom", "patch": 8, "width": 192, "depth": 9, "heads": 6},
+    "vit": {"model": "vit_custom", "patch": 8, "width": 128, "depth": 6, "heads": 8},
     "bit": {"model": "bit_custom", "width": 32, "units": (2, 2, 2)},
 }
 SETTINGS: dict[str, tuple[bool, dict[str, Any]]] = {
@@ -74,7 +73,8 @@ def measured(task: Task, recipe: Recipe, jit: bool, steps: int) -> list[float]:
             loss = tf.reduce_mean(cross_entropy(targets, tf.cast(net(images, training=True), tf.float32), 0.1))
         return [tf.reduce_sum(gradient) for gradient in tape.gradient(loss, variables)]
 
-    step = net.make_train_function()
+    net.make_train_function()
+    step = net.train_function
     with in_precision(recipe.compute):
         return [
             best(lambda: next(data), steps),

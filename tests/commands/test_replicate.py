@@ -121,6 +121,28 @@ def test_given_networks_are_studied_to_the_page_and_kept(place, capsys):
     assert not made["cka/mine--odd"].exists()
 
 
+def test_what_is_to_be_trained_is_forecast_first(tmp_path, capsys):
+    """Steps of the network itself are timed; nothing is trained."""
+    text = (
+        '[defaults]\ndata = "digits:train"\nval = "digits:test"\nepochs = 2\nmodel = "vit_custom"\n'
+        "patch = 2\nwidth = 16\ndepth = 1\nheads = 2\nbatch = 64\n"
+        '[[run]]\nname = "vit"\n[[run]]\nname = "tuned"\nfrom = "{out}/vit.keras"\n'
+        'drop = ["model", "patch", "width", "depth", "heads"]\n[[run]]\nname = "random"\nepochs = 0\n'
+        '[study]\ndata = "digits:test"\n[[analysis]]\nrun = "skip_ratio"\nmodels = ["vit"]\n'
+    )
+    (tmp_path / "plan.toml").write_text(text)
+    args = ["--smoke", "--plan", tmp_path / "plan.toml", "--out", tmp_path / "out", "--dry-run"]
+    replicate.main(list(map(str, args)), "tf-vitcnn replicate")
+    vit, tuned, random, analysis, total = capsys.readouterr().out.splitlines()
+    assert vit.startswith("training vit: ")
+    assert vit.endswith(" min")
+    assert tuned.startswith("training tuned: not known yet")
+    assert random == "training random: 0.0 min"
+    assert analysis.startswith("skip_ratio vit: not known yet")
+    assert total.endswith("and 2 steps whose networks are not there yet")
+    assert not list((tmp_path / "out").rglob("*.keras"))
+
+
 def test_files_are_laid_beside_their_configuration_and_load(place, monkeypatch):
     from tf_vitcnn import load
 
@@ -170,3 +192,19 @@ def test_our_plan_of_released_networks_is_whole(tmp_path, monkeypatch):
     heavy = {"cka", "similarity", "localization", "head_subsets", "receptive_field", "probe"}
     for run in heavy:
         assert [line for line in lines if line[0] == run and line[2].endswith("@random")], run
+
+
+def test_halves_of_the_classes_are_photographs_unless_they_say_otherwise(tmp_path, monkeypatch):
+    """So that fine-tuning on the other half is near, on digits far."""
+    from tf_vitcnn.data import domains
+
+    for split in ("train", "val"):
+        for name in "abcd":
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+    (tmp_path / "data/val/domain.txt").write_text("drawings\n")
+    monkeypatch.setenv("HALVES", "")
+    replicate.prepare(replicate.PLANS / "tiny_imagenet.toml", tmp_path / "data", tmp_path / "out")
+    halves = tmp_path / "out/halves"
+    assert sorted(path.name for path in (halves / "second/train").iterdir()) == ["c", "d", "domain.txt"]
+    assert domains.of(f"folder:{halves}/first/train") == "photographs"
+    assert domains.of(f"folder:{halves}/first/val") == "drawings"

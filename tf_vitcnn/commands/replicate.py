@@ -17,6 +17,7 @@ from pathlib import Path
 from tf_vitcnn.commands import analyze, report, subjects
 from tf_vitcnn.commands.edge import say
 from tf_vitcnn.commands.flags import Page, parse_one
+from tf_vitcnn.data import domains
 from tf_vitcnn.errors import BadInput, unknown
 from tf_vitcnn.training import fit, plan
 
@@ -121,16 +122,23 @@ def prepare(chosen: Path, data: Path | None, out: Path) -> None:
             )
         return
     images = _images(data, out)
-    halves = out / "halves"
+    _halve(images, out / "halves")
+    os.environ["IMAGES"], os.environ["HALVES"] = str(images), str(out / "halves")
+
+
+def _halve(images: Path, halves: Path) -> None:
+    """Links to the two halves of the classes, declared to be photographs unless the images say otherwise."""
     classes = sorted(path.name for path in (images / "train").iterdir() if path.is_dir())
     for half, names in (("first", classes[: len(classes) // 2]), ("second", classes[len(classes) // 2 :])):
         for split in ("train", "val"):
             (halves / half / split).mkdir(parents=True, exist_ok=True)
+            declared = images / split / "domain.txt"
+            word = declared.read_text() if declared.is_file() else f"{domains.PHOTOGRAPHS}\n"
+            (halves / half / split / "domain.txt").write_text(word)
             for name in names:
                 link = halves / half / split / name
                 if not link.is_symlink():
                     link.symlink_to((images / split / name).resolve())
-    os.environ["IMAGES"], os.environ["HALVES"] = str(images), str(halves)
 
 
 def _images(data: Path, out: Path) -> Path:

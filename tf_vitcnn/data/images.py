@@ -136,9 +136,11 @@ def normalize(images: Any, values: Values) -> Any:
         return (images - 127.5) / 127.5
     if values == "0..1":
         return images / 255.0
-    if (less := caffe_mean(values)) is not None:
+    less = caffe_mean(values)  # no walrus: this is traced, and AutoGraph does not know it
+    if less is not None:
         return images[..., ::-1] - tf.constant(less)
-    if (taken := statistics(values)) is None:
+    taken = statistics(values)
+    if taken is None:
         return images
     mean, std = taken
     return (images / 255.0 - tf.constant(mean)) / tf.constant(std)

@@ -100,7 +100,8 @@ def expected(recipe: Recipe, machine: Machine | None = None, steps: int = 3) -> 
         return 0.0
     task = Task(recipe, machine)
     with in_precision(recipe.compute):
-        step, data = task.net.make_train_function(), iter(task.steps(0).repeat())
+        task.net.make_train_function()
+        step, data = task.net.train_function, iter(task.steps(0).repeat())
         step(data)
         begun = time.perf_counter()
         for _ in range(steps):
