@@ -31,8 +31,8 @@ VERDICTS = [
 ]
 # each module with the tests that speak of it
 TARGETS = {
-    "stats/resample.py": ["analyses/test_receptive_field.py"],
-    "stats/interval.py": ["analyses/test_probe.py"],
+    "stats/resample.py": ["stats/test_resample.py"],
+    "stats/interval.py": ["stats/test_interval.py"],
     "stats/shares.py": ["stats/test_shares.py"],
     "stats/hsic.py": ["stats/test_hsic.py"],
     "stats/folded.py": ["stats/test_hsic.py", "stats/test_shares.py"],

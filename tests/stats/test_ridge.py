@@ -3,7 +3,6 @@ import pytest
 from sklearn.linear_model import Ridge, RidgeClassifier
 
 from tf_vitcnn.stats import ridge
-from tf_vitcnn.stats.interval import normal, wilson
 
 SHAPES = [(60, 12), (60, 200), (41, 40)]  # primal; dual; primal over all images but dual without the held-out ones
 
@@ -127,14 +126,3 @@ def test_an_offset_changes_nothing(shape):
 def test_singular_sums_below_rounding_do_not_blow_up():
     a = np.diag([1e6, -1e-2])  # what float32 makes of a zero eigenvalue
     np.testing.assert_allclose(ridge.solve_positive(a, np.ones((2, 1)), 2.0**-10)[:, 0], [1e-6, 2.0**10], rtol=1e-6)
-
-
-def test_intervals():
-    low, high = wilson(8, 10)
-    np.testing.assert_allclose([low, high], [0.4901625, 0.9433178], atol=1e-6)
-    assert wilson(0, 10)[0] == 0
-    np.testing.assert_allclose(wilson(10, 10), [0.7224672, 1], atol=1e-6)
-    values = np.random.default_rng(0).random(50)
-    low, high = normal(values.sum(), (values**2).sum(), 50)
-    half = 1.959964 * values.std(ddof=1) / np.sqrt(50)
-    np.testing.assert_allclose([low, high], [values.mean() - half, values.mean() + half], rtol=1e-6)
