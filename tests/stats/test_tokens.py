@@ -44,3 +44,20 @@ def test_the_histogram_counts_every_norm_once():
     np.testing.assert_allclose(shares, np.histogram(ordered, bins)[0] / ordered.size)
     np.testing.assert_allclose(bins[1:] / bins[:-1], bins[1] / bins[0], rtol=1e-5)
     assert len(tokens.edges(np.zeros(3))) == 0
+
+
+@pytest.mark.parametrize(("grid", "pairs"), [((2, 3), 7), ((1, 3), 2), ((3, 1), 2), ((2, 1), 1), ((1, 1), 0)])
+def test_neighbours_are_all_tokens_one_step_apart(grid, pairs):
+    places = np.stack(np.meshgrid(*map(np.arange, grid), indexing="ij"), axis=-1)
+    found = [(a, b) for one, other in tokens.neighbours(grid) for a, b in zip(places[one], places[other], strict=True)]
+    steps = np.concatenate([np.abs(b - a).reshape(-1, 2) for a, b in found]) if found else np.zeros((0, 2))
+    assert len(steps) == pairs
+    assert np.all(steps.sum(axis=1) == 1)
+
+
+def test_the_edges_are_the_smallest_and_the_largest_norm_to_the_bit():
+    ordered = np.sort(np.r_[np.float32([0, 0]), NORMS.ravel()])
+    found = tokens.edges(ordered)
+    assert len(found) == tokens.BINS + 1
+    assert (found[0], found[-1]) == (NORMS.min(), NORMS.max())
+    assert tokens.histogram(np.array([], np.float32), found).sum() == 0
