@@ -34,6 +34,12 @@ class Subject:
         """Each tap's position among all declared taps."""
         return taps.depths(self.taps)
 
+    @property
+    def at_once(self) -> int | None:
+        """How many images the model takes at a time, where its own code wants a number; None: any."""
+        count: int | None = self.model.inputs[0].shape[0]
+        return count
+
     def preprocess(self, images: Any) -> Any:
         """Network input (float32) of uint8 images [n, h, w, 3], resizing included."""
         return self.preprocessing(images)

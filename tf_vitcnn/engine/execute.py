@@ -32,7 +32,7 @@ from tf_vitcnn.walk.feed import feed, micro_batches, minibatch_chunks
 from tf_vitcnn.walk.gram_sums import GramSums
 from tf_vitcnn.walk.grams import PIVOT, GramWalk
 from tf_vitcnn.walk.images import PerImageWalk, find_not_finite
-from tf_vitcnn.walk.plan import WalkPlan, plan_grams, plan_images
+from tf_vitcnn.walk.plan import WalkPlan, at_once, plan_grams, plan_images
 
 
 def tables(
@@ -101,6 +101,10 @@ class Loops:
         per_image = [a for a in analyses if isinstance(a, PerImage)]
         needed = self._needed(per_image, runs)
         plan = plan_images(runs[0], needed, self.session.budget, per_image[0], self.replicas.sharing)
+        if (only := at_once(runs[0])) and self.request.batch not in (None, only):
+            raise BadInput(
+                f"{runs[0].subject.name} is opened for {only} images at a time: pass --batch {only}, or none"
+            )
         state = self._resumed(saved, replace(plan, micro=self.request.batch or plan.micro))
         stages = per_image[0].stages(runs[0])
         for number, stage in enumerate(stages):
@@ -124,7 +128,7 @@ class Loops:
         self, analyses: Sequence[PerImage], runs: Sequence[Run], stage: Stage, state: Place, saved: Checkpoint
     ) -> None:
         picked = self._pick(stage, runs[0])
-        micro = min(state.micro, len(picked.indices))
+        micro = at_once(runs[0]) or min(state.micro, len(picked.indices))
         if stage.first:
             picked = Picked(picked.indices[:micro], picked.roles[:micro])
         positions = micro_batches(len(picked.indices), micro, self.replicas.count)

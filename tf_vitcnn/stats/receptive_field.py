@@ -30,12 +30,15 @@ class Chunks(NamedTuple):
     weight: np.ndarray  # [chunks, rows] float32
 
 
-def in_chunks(places: Mapping[str, Place], rows: int) -> Chunks:
-    """Chunks of at most `rows` channels, as even as they can be; every tap must have equally many channels."""
+def in_chunks(places: Mapping[str, Place], rows: int, exactly: bool = False) -> Chunks:
+    """Chunks of at most `rows` channels, as even as they can be; every tap must have equally many channels.
+
+    `exactly`: chunks of just so many, for a model that takes no other number.
+    """
     channels = np.stack([place.channels for place in places.values()]).astype(np.int32)  # [taps, channels]
     count = channels.shape[1]
     chunks = -(-count // rows)
-    rows = -(-count // chunks)
+    rows = rows if exactly else -(-count // chunks)
     padding = chunks * rows - count
     channels = np.pad(channels, ((0, 0), (0, padding))).reshape(len(places), chunks, rows)
     weight = np.pad(np.ones(count, np.float32), (0, padding)).reshape(chunks, rows)

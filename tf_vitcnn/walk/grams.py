@@ -59,7 +59,9 @@ class GramWalk:
         """Pivots and scales, from the first images of the run: every batch, replica and worker shares them."""
         carry: Any = None
         for part in self.chain:
-            carry = images[part.side][:PIVOT] if part.segment is None else carry
+            if part.segment is None:
+                count = self.sums[0].run.subjects[part.side].at_once
+                carry = _exactly(images[part.side], count) if count else images[part.side][:PIVOT]
             taps, carry = part.taps(carry)
             for sums, i, others in part.views:
                 sums.pivot(i, taps, others)
@@ -153,6 +155,11 @@ class Part:
         out = [sums.filed(i, taps, shift) for (sums, i, _), shift in zip(self.views, shifts, strict=True)]
         extras = [sums.extra[name] for sums, name in self.extras]
         return out, [grouped(e.values(taps[e.tap]), weight, group) for e in extras], carry
+
+
+def _exactly(images: Any, count: int) -> Any:
+    """So many images: the first ones, again from the start where there are fewer."""
+    return tf.gather(images, np.arange(count) % images.shape[0])
 
 
 @dataclass(frozen=True)

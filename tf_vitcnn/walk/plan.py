@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tf_vitcnn import surgery
 from tf_vitcnn.analyses.base import PerImage, PerMinibatch, Run
 from tf_vitcnn.devices.memory import GB
-from tf_vitcnn.errors import TooLarge
+from tf_vitcnn.errors import BadInput, TooLarge
 from tf_vitcnn.stats.folded import FORMS, TOGETHER
 from tf_vitcnn.subject import Subject
 from tf_vitcnn.surgery.segments import nbytes
@@ -42,7 +42,8 @@ def plan_images(
     each = image + 3 * sum(nbytes(run.subject.model.output[name]) for name in names)
     weights = _weights(run)
     most = (analysis.micro if analysis else None) or 32
-    micro = max(1, min(most, int((budget - RUNTIME - weights) / 2 / max(each, 1) / sharing)))
+    fits = max(1, min(most, int((budget - RUNTIME - weights) / 2 / max(each, 1) / sharing)))
+    micro = at_once(run) or fits
     held = analysis.held(run) if analysis else 0
     return WalkPlan(micro, {}, RUNTIME + weights + sharing * 2 * micro * each + held)
 
@@ -77,7 +78,7 @@ def plan_grams(
             f"{budget / GB:.1f} GB are allowed; {advice if fits else 'no minibatch fits: pass more --memory'}",
             fits,
         )
-    micro = int(min(n, max(1, min(64, TRANSIENT / step))))
+    micro = at_once(run) or int(min(n, max(1, min(64, TRANSIENT / step))))
     return WalkPlan(micro, held, fixed(n) + sharing * n * widest)
 
 
@@ -88,6 +89,15 @@ def features(analyses: Sequence[PerMinibatch], runs: Sequence[Run]) -> float:
         (s.model.output[tap], many) for i, s in enumerate(subjects) for tap, many in _read(analyses, runs, i).items()
     )
     return sum(many * nbytes(tensor) / 4 for tensor, many in read)
+
+
+def at_once(run: Run) -> int | None:
+    """How many images the subjects take at a time, where the code of one wants a number."""
+    wanted = {subject.at_once: subject.name for subject in run.subjects if subject.at_once}
+    if len(wanted) > 1:
+        words = " and ".join(f"{name} for {count}" for count, name in wanted.items())
+        raise BadInput(f"opened for other numbers of images at a time: {words}; look at them one by one")
+    return next(iter(wanted), None)
 
 
 def hsic_bytes(n: int) -> float:

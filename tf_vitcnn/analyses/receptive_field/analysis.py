@@ -11,7 +11,7 @@ import itertools
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 # All activations of the rows of one chunk together; the backward pass takes about as much again.
 ACTIVATION_BYTES = 2e9
+FEW = 8  # channels, where all that are wanted take long
 WIDEST = 4  # pixels of a cell, at most, unless told otherwise
 
 
@@ -118,6 +119,12 @@ class ReceptiveField(PerImage):
         """A shared forward pass, and for every tap a backward pass that starts at its depth: half of one on average."""
         return sum(part.chunks.weight.size * (1 + len(part.places) / 2) for part in self.parts(run))
 
+    def shorter(self) -> tuple[str, PerImage | None]:
+        """A few channels: maps of a mean over channels change little with fewer."""
+        if self.channels != "all" and self.channels <= FEW:
+            return "", None
+        return f"--channels {FEW}", replace(self, channels=FEW)
+
     def held(self, run: Run) -> float:
         """Activations of the widest chunk, about twice: the tape's and the backward pass' own."""
         return max(2 * part.row_bytes * part.chunks.weight.shape[1] for part in self.parts(run))
@@ -181,7 +188,8 @@ class _Pass:
         self.model = subject.expose(list(places))
         self.places = places
         self.row_bytes = activation_bytes(self.model)
-        self.chunks = in_chunks(places, max(1, int(budget / self.row_bytes)))
+        rows = subject.at_once or max(1, int(budget / self.row_bytes))
+        self.chunks = in_chunks(places, rows, exactly=subject.at_once is not None)
 
     def __call__(self, image: Any) -> Any:
         return gradient_maps(lambda x: self.model(x, training=False), image, self.places, self.chunks)
