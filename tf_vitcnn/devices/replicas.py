@@ -35,8 +35,12 @@ class Replicas:
         )
 
     def values(self, weights: Sequence[Any]) -> Any:
-        """The values of Keras variables on each local replica, as the argument of a call; not copied."""
+        """The values of Keras variables on each local replica, as the argument of a call; not copied.
+
+        A variable that was made before the strategy's scope has one value for all.
+        """
         own = [self.strategy.experimental_local_results(weight.value) for weight in weights]
+        own = [each if len(each) == self.local else each * self.local for each in own]
         return self.spread([[tf.convert_to_tensor(each[i]) for each in own] for i in range(self.local)])
 
     def function(self, step: Callable[..., Any], jit: bool = False) -> Callable[..., Any]:
