@@ -6,9 +6,11 @@ rate, goes on where it broke off, compares sizes and locks; digests are compared
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from pathlib import Path
 
+from tf_vitcnn.checkpoints.releases import releases
 from tf_vitcnn.checkpoints.safetensors_file import INDEX, NAME, read_json
 from tf_vitcnn.errors import BadInput
 
@@ -62,7 +64,9 @@ def fetched(spec: str, repository: str, file: str, revision: str = "", optional:
         page = f"https://huggingface.co/{repository}"
         raise BadInput(f"{spec}: asks for its terms to be accepted at {page}, and for HF_TOKEN") from error
     except errors.RepositoryNotFoundError as error:
-        raise BadInput(f"{spec}: no such repository, or a private one; check the name, or set HF_TOKEN") from error
+        near = difflib.get_close_matches(spec, [release.spec for release in releases()], 3, 0.7)
+        advice = f"nearest of the catalog: {', '.join(near)}" if near else "check the name, or set HF_TOKEN"
+        raise BadInput(f"{spec}: no such repository, or a private one; {advice}") from error
     except Exception as error:  # HTTP's, the validator's, the file system's: it was not fetched
         reason = " ".join(str(error).split())[:150]
         raise BadInput(f"{spec}: {file} cannot be fetched ({reason}); {HINT}") from error

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tf_vitcnn.checkpoints.foreign import foreign
@@ -31,12 +34,7 @@ def load_application(spec: str, image_size: Size | None, seed: int, name: str | 
 
     from tf_vitcnn.data.images import Preprocessing
 
-    wanted, at, weights = spec.removeprefix("keras:").partition("@")
-    known = [key for key in dir(keras.applications) if key[0].isupper()]
-    if wanted not in known:
-        raise unknown("keras.applications model", wanted, known)
-    if at and weights not in ("random", "imagenet"):
-        raise unknown(f"weights of keras:{wanted}", weights, ("imagenet", "random"))
+    wanted, weights = named(spec)
     build = getattr(keras.applications, wanted)
     if weights == "random":
         keras.utils.set_random_seed(seed)
@@ -49,6 +47,26 @@ def load_application(spec: str, image_size: Size | None, seed: int, name: str | 
     size = (int(model.inputs[0].shape[1]), int(model.inputs[0].shape[2]))
     preprocessing = Preprocessing(size, values=values)
     return foreign(name or wanted, spec, model, None, preprocessing, about)
+
+
+def named(spec: str) -> tuple[str, str]:
+    """The class and the weights of a spec; a misspelt one is refused, without Keras."""
+    wanted, at, weights = spec.removeprefix("keras:").partition("@")
+    known = classes()
+    if known and wanted not in known:
+        raise unknown("keras.applications model", wanted, known)
+    if at and weights not in ("random", "imagenet"):
+        raise unknown(f"weights of keras:{wanted}", weights, ("imagenet", "random"))
+    return wanted, weights
+
+
+def classes() -> list[str]:
+    """The networks that the installed Keras names; importing it would load TensorFlow."""
+    found = importlib.util.find_spec("keras")
+    folders = found.submodule_search_locations if found else None
+    listed = Path(next(iter(folders or [""]))) / "applications" / "__init__.py"
+    source = listed.read_text(encoding="utf-8") if listed.is_file() else ""
+    return re.findall(r"\bas ([A-Z]\w+)", source)
 
 
 def _built(spec: str, build: Any, **flags: Any) -> keras.Model:

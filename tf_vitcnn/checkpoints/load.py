@@ -15,14 +15,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tf_vitcnn.checkpoints import catalog, fetch, ours
+from tf_vitcnn.checkpoints import catalog, fetch, keras_applications, ours
 from tf_vitcnn.checkpoints import twin as twins
 from tf_vitcnn.checkpoints.asked import PARTS, Asked
 from tf_vitcnn.checkpoints.assign import fill, mismatches
 from tf_vitcnn.checkpoints.found import Found
 from tf_vitcnn.checkpoints.keras_hub_preset import PREFIX, handle, load_preset
 from tf_vitcnn.checkpoints.open import open_checkpoint
-from tf_vitcnn.checkpoints.released import is_released, load_released, local
+from tf_vitcnn.checkpoints.released import is_released, load_released, local, refuse_unreleased
 from tf_vitcnn.devices.start import require_tensorflow
 from tf_vitcnn.errors import BadInput, unknown
 from tf_vitcnn.models.specs import SPECS, ConvSpec, MixerSpec, ResNetSpec, Spec, ViTSpec, family_of
@@ -162,20 +162,20 @@ def parsed(spec: str) -> tuple[str, str, catalog.Entry | None]:
 
 
 def refuse_unknown(spec: str) -> None:
-    """Refuses a spec that names nothing that is here, without TensorFlow; nothing is fetched."""
+    """Refuses a spec that names nothing, without TensorFlow; of the hub's checkpoints their config.json is fetched."""
     spec = original(spec) or spec
     if spec.endswith(".keras"):
         if not Path(spec).expanduser().is_file():
             raise BadInput(f"{spec}: no such file; expected a saved Keras model")
         return
     if spec.startswith("keras:"):
+        keras_applications.named(spec)
         return
     if spec.startswith(PREFIX):
         handle(spec)
         return
     if is_released(spec):
-        if not spec.startswith(("timm:", "hf:")):
-            local(spec)
+        refuse_unreleased(spec)
         return
     architecture, where, _ = parsed(spec)
     if where != "random" and "://" not in where and not where.startswith("kaggle:"):

@@ -15,11 +15,11 @@ from tf_vitcnn.checkpoints import hub, ours, timm_vit, torch_conv, transformers_
 from tf_vitcnn.checkpoints.arrays import Array
 from tf_vitcnn.checkpoints.assign import fill, mismatches
 from tf_vitcnn.checkpoints.found import Found
-from tf_vitcnn.checkpoints.releases import find
+from tf_vitcnn.checkpoints.releases import find, releases
 from tf_vitcnn.checkpoints.safetensors_file import open_folder, open_safetensors, read_json
 from tf_vitcnn.checkpoints.torch_images import Seen, of_timm, of_transformers
 from tf_vitcnn.devices.start import require_tensorflow
-from tf_vitcnn.errors import BadInput
+from tf_vitcnn.errors import BadInput, unknown
 
 if TYPE_CHECKING:
     from tf_vitcnn.subject import Subject
@@ -45,21 +45,45 @@ def is_released(spec: str) -> bool:
 
 def local(spec: str) -> tuple[str, Path]:
     """Which dialect a spec speaks (empty: its configuration tells), and the file or folder on this machine."""
+    dialect, place = _parted(spec)
+    if spec.startswith(("timm:", "hf:")):
+        return dialect, hub.folder(spec, _repository(spec, place))
+    path = Path(place).expanduser()
+    if not path.exists():
+        raise BadInput(f"{spec}: no such file or folder; expected a folder with config.json and model.safetensors")
+    return dialect, path
+
+
+def refuse_unreleased(spec: str) -> None:
+    """Refuses a name that is neither in the catalog nor on the hub, or a folder that is not there."""
+    if not spec.startswith(("timm:", "hf:")):
+        local(spec)
+        return
+    place = _parted(spec)[1]
+    if find(spec):
+        return
+    if "/" not in place:
+        known = [release.spec for release in releases() if release.spec.startswith(spec[: spec.index(":") + 1])]
+        raise unknown("checkpoint", spec, [*known, "timm:OWNER/NAME", "hf:OWNER/NAME"])
+    name, _, revision = _repository(spec, place).partition("@")
+    hub.fetched(spec, name, hub.CONFIG, revision)  # a few hundred bytes
+
+
+def _parted(spec: str) -> tuple[str, str]:
+    """The dialect of a spec, and what comes after it."""
     dialect, place = next(
         ((d, spec[len(d) + 1 :]) for d in DIALECTS if spec.startswith((f"{d}:", f"{d}@"))), ("", spec)
     )
     if not place:
         raise BadInput(f"{spec}: nothing after {spec[-1]!r}; expected a name on the hub, or a folder")
-    if spec.startswith("timm:"):
-        known = find(spec)
-        place = known.spec.removeprefix("timm:") if known else place
-        return dialect, hub.folder(spec, place if "/" in place else f"timm/{place}")
-    if spec.startswith("hf:"):
-        return dialect, hub.folder(spec, place)
-    path = Path(place).expanduser()
-    if not path.exists():
-        raise BadInput(f"{spec}: no such file or folder; expected a folder with config.json and model.safetensors")
-    return dialect, path
+    return dialect, place
+
+
+def _repository(spec: str, place: str) -> str:
+    """What the hub calls it."""
+    known = find(spec) if spec.startswith("timm:") else None
+    place = known.spec.removeprefix("timm:") if known else place
+    return place if "/" in place or spec.startswith("hf:") else f"timm/{place}"
 
 
 def opened(spec: str) -> Opened:
