@@ -169,6 +169,10 @@ class PerImage(Analysis):
         """What one image costs, in forward passes."""
         return 1.0
 
+    def shorter(self) -> tuple[str, PerImage | None]:
+        """Flags of a setting that takes less time, and the analysis with it; nothing where there is none to offer."""
+        return "", None
+
     def held(self, run: Run) -> float:
         """Bytes that a bound step, or its totals, hold beside the model."""
         return 0.0

@@ -173,7 +173,7 @@ def session(chosen: tuple[Analysis, ...], flags: Flags) -> "Session":
 
 
 def _analyze(chosen: tuple[Analysis, ...], flags: Flags) -> int:
-    from tf_vitcnn.engine.forecast import forecast
+    from tf_vitcnn.engine.forecast import forecast, slow
 
     with session(chosen, flags) as opened:
         if flags.dry_run:
@@ -183,6 +183,8 @@ def _analyze(chosen: tuple[Analysis, ...], flags: Flags) -> int:
         missing = [i for i, path in enumerate(paths) if not kept(path, opened.sidecar(i), flags.overwrite)]
         if missing:
             opened.keep(missing)
+            for line in slow(opened) if opened.chief else ():
+                say(line)
             _compute(opened, flags, [chosen[i].name for i in missing], [paths[i] for i in missing])
     for path in paths:
         print(f"{path}.csv")

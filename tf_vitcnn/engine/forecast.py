@@ -14,6 +14,8 @@ from tf_vitcnn.engine.session import Session
 from tf_vitcnn.subject import Subject
 from tf_vitcnn.walk.plan import features, plan_grams, plan_images
 
+LONG = 5.0  # minutes, from which on they are said before
+
 
 def forecast(session: Session) -> str:
     """The lines of `--dry-run`: every analysis' taps, then every pass over the data."""
@@ -23,6 +25,20 @@ def forecast(session: Session) -> str:
         for subject, chosen in zip(session.subjects, bound.taps, strict=True)
     ]
     return "\n".join([*lines, *(line for each in passes(session) for line in each.lines())])
+
+
+def slow(session: Session) -> list[str]:
+    """A line for each analysis of many passes that takes long on this machine, and what takes less."""
+    lines = []
+    for i, (analysis, bound) in enumerate(zip(session.request.analyses, session.runs, strict=True)):
+        passes = analysis.passes(bound) if isinstance(analysis, PerImage) else 1.0
+        if passes <= 1 or (minutes := _pass(session, [i]).minutes) < LONG:
+            continue
+        flags, less = analysis.shorter() if isinstance(analysis, PerImage) else ("", None)
+        share = less.passes(bound) / passes if less else 1.0
+        advice = f"; {flags} takes about {minutes * share:.0f}" if share < 1 else ""
+        lines.append(f"{analysis.name}: about {minutes:.0f} min on this machine{advice}")
+    return lines
 
 
 @dataclass(frozen=True)
