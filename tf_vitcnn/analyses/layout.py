@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from tf_vitcnn import taps
-from tf_vitcnn.errors import BadInput
+from tf_vitcnn.errors import BadInput, Unanswerable
+from tf_vitcnn.verdicts.structure import Structure, structure_of
 
 if TYPE_CHECKING:
     from tf_vitcnn.subject import Subject
@@ -83,7 +84,7 @@ def image_size(subject: Subject) -> tuple[int, int]:
 
 def post_residual(subject: Subject) -> list[str]:
     """The residual stream after each addition."""
-    found = _sums(subject, "resid/mid", "resid/post")
+    found = _sums(subject)
     if not found:
         raise BadInput(f"{subject.name} has no residual additions: choose layers with --taps")
     return found
@@ -91,8 +92,7 @@ def post_residual(subject: Subject) -> list[str]:
 
 def streams(subject: Subject) -> list[str]:
     """The residual stream after each addition; in networks without additions the last map of each grid size."""
-    found = _sums(subject, "resid/mid", "resid/post")
-    if found:
+    if found := _sums(subject):
         return found
     last: dict[tuple[int, int], str] = {}
     for tap in taps.default(subject.taps):
@@ -106,19 +106,34 @@ def streams(subject: Subject) -> list[str]:
 
 def block_ends(subject: Subject) -> list[str]:
     """The ends of blocks and units: where the residual stream has received all of them."""
-    ends = _sums(subject, "/resid/post")
+    ends = [tap for tap in subject.taps if tap.endswith("/resid/post")] or _structure(subject).ends
     ends = ends or [tap for tap in taps.default(subject.taps) if len(subject.model.output[tap].shape) > 2]
     if not ends:
         raise BadInput(f"{subject.name} has no block whose output could be read; choose with --taps")
     return ends
 
 
-def _sums(subject: Subject, *sites: str) -> list[str]:
+def read_out(subject: Subject) -> list[str]:
+    """What a head reads: the last layer with positions after all blocks (the final norm), and what it is pooled to."""
+    after = subject.taps[subject.depths[block_ends(subject)[-1]] + 1 :]
+    rank = {tap: len(subject.model.output[tap].shape) for tap in after}
+    positions = [tap for tap in taps.default(after) if rank[tap] > 2 and find_grid(subject, tap)]
+    pooled = [tap for tap in after if rank[tap] == 2 and tap != "head/logits"]
+    return [*positions[-1:], *pooled[:1]]
+
+
+def _sums(subject: Subject) -> list[str]:
     """Residual sums in depth order: by their names in our models, by the graph in foreign ones."""
-    named = [tap for tap in subject.taps if tap.endswith(sites)]
-    if named:
-        return named
+    named = [tap for tap in subject.taps if tap.endswith(("resid/mid", "resid/post"))]
+    return named or _structure(subject).sums
+
+
+def _structure(subject: Subject) -> Structure:
+    """What the graph shows, as claims read it; nothing where it shows neither additions nor attention."""
     from tf_vitcnn import surgery
 
-    sums = {addition.sum for addition in surgery.additions(subject.model)[0]}
-    return [tap for tap in subject.taps if tap in sums]
+    record = subject.provenance.get("structure") or surgery.structure(subject.model)
+    try:
+        return structure_of({"name": subject.name, "taps": subject.taps, "structure": record})
+    except Unanswerable:
+        return Structure(tuple(subject.taps), ())

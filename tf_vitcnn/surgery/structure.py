@@ -55,13 +55,14 @@ def _units(model: keras.Model, names: Sequence[str]) -> list[dict[str, Any]]:
         grid = [at.rows, at.cols] if at else None
         same = bool(units) and grid == rows
         end = _end(model, addition.sum, names)
+        attends = any(last < p < place[addition.sum] for p in probs)
         unit = {
             "branch": addition.branch,
             "end": end,
-            "block": _block(units, addition.sum),
+            "block": _block(units, addition.sum, attends),
             "stage": units[-1]["stage"] if same else (units[-1]["stage"] + 1 if units else 1),
             "grid": grid,
-            "attends": any(last < p < place[addition.sum] for p in probs),
+            "attends": attends,
             "first": names[min(last + 1, place[addition.branch])],
             "extra": list(at.extra) if at else [],
         }
@@ -70,12 +71,13 @@ def _units(model: keras.Model, names: Sequence[str]) -> list[dict[str, Any]]:
     return units
 
 
-def _block(units: Sequence[dict[str, Any]], total: str) -> int:
-    """The block of an addition: as named, else one of its own."""
+def _block(units: Sequence[dict[str, Any]], total: str, attends: bool) -> int:
+    """The block of an addition: as named, else that of the one before if that alone attends, else one of its own."""
     if not units:
         return 0
-    named = taps.parse(total) is not None and taps.block_of(total) == taps.block_of(units[-1]["end"])
-    return units[-1]["block"] + (0 if named else 1)
+    before = units[-1]
+    same = taps.block_of(total) == taps.block_of(before["end"]) if taps.parse(total) else before["attends"] > attends
+    return int(before["block"]) + (0 if same else 1)
 
 
 def _end(model: keras.Model, total: str, names: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from tf_vitcnn.analyses.base import Batch, Constants, PerImage, Run, Stage, Totals, require
-from tf_vitcnn.analyses.layout import block_ends
+from tf_vitcnn.analyses.layout import block_ends, read_out
 from tf_vitcnn.analyses.probe import features, fit, split
 from tf_vitcnn.analyses.probe.charts import DRAWINGS, lines
 from tf_vitcnn.analyses.probe.claims import CLAIMS
@@ -99,11 +99,12 @@ class Probe(PerImage):
         return {**super().parameters(), **kept}
 
     def default_taps(self, subject: Subject) -> list[str]:
-        """The output of every block or unit."""
+        """The output of every block or unit, and where no single tokens are asked for what the head reads."""
         if self.weights:
             kept = fit.Kept.read(self.weights, arrays=False).taps
             return [tap for tap in subject.taps if tap in kept] or list(kept)
-        return block_ends(subject)
+        plain = not self.readouts and self.tokens == "none"
+        return [*block_ends(subject), *(read_out(subject) if plain else ())]
 
     def plan(self, run: Run) -> Plan:
         """What is probed, in which groups of layers."""

@@ -6,6 +6,7 @@ grid of even size that lies half a position below and right of the image's centr
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
@@ -29,9 +30,11 @@ class Maps:
         self.size: Sequence[int] = self.subject["image_size"]
         self._where = {layer: r for r in reversed(results) for layer in set(r.layers.layer)}
 
-    def has(self, layers: Sequence[str], advice: str) -> None:
-        """Refuses what some table would have to hold and none does."""
-        if missing := [layer for layer in layers if layer not in self._where]:
+    def has(self, layers: Sequence[str], *globs: str) -> None:
+        """Refuses what some table would have to hold and none does; `globs` choose it where names are ours."""
+        if missing := [layer for layer in dict.fromkeys(layers) if layer not in self._where]:
+            ours = all(any(fnmatch.fnmatch(layer, glob) for glob in globs) for layer in missing)
+            advice = " ".join(f"'{tap}'" for tap in (globs if ours else missing))
             raise Unanswerable(f"needs receptive fields of {missing[0]}: --taps {advice}")
 
     def of(self, layer: str) -> np.ndarray:
@@ -169,11 +172,11 @@ def branch_shrinks_at_stages(results: Sequence[Result]) -> Outcome:
     if not first:
         return Untested("the ResNet has a single stage")
     sites: list[tuple[Callable[[Unit], str], Callable]] = [(lambda u: u.branch, below), (lambda u: u.end, above)]
+    pairs = [(units[i], units[i - 1]) for i in first]
+    maps.has([tap(unit) for tap, _ in sites for pair in pairs for unit in pair], "*/branch/out", "*/resid/post")
     checks = []
     for tap, test in sites:
-        for i in first:
-            pair = units[i], units[i - 1]
-            maps.has([tap(unit) for unit in pair], "'*/branch/out' '*/resid/post'")
+        for pair in pairs:
             now, before = (radius_of_half(maps.of(tap(unit)), maps.centre(unit), maps.size) for unit in pair)
             if not before > 0:
                 return Untested(f"half of the gradient of {tap(pair[1])} lies in one cell")
@@ -196,9 +199,9 @@ def residual_keeps_centre(results: Sequence[Result]) -> Outcome:
     units = [unit for unit in maps.structure.units if unit.attends]
     if len(units) < 2:
         return Untested("the ViT has fewer than two blocks")
-    raised = []
-    for unit in units[len(units) // 2 :]:
-        maps.has([unit.end, unit.branch], "'*/attn/out' '*/resid/mid'")
+    upper, raised = units[len(units) // 2 :], []
+    maps.has([tap for unit in upper for tap in (unit.end, unit.branch)], "*/attn/out", "*/resid/mid")
+    for unit in upper:
         after, branch = (
             share_inside(maps.of(tap), maps.centre(unit), side, maps.size) for tap in (unit.end, unit.branch)
         )
