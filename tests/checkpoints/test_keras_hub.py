@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from tests.hub import SMALL, seeded
 from tf_vitcnn import load
 from tf_vitcnn.checkpoints.keras_hub_preset import handle
 from tf_vitcnn.data.images import IMAGENET_MEAN, IMAGENET_STD
@@ -61,3 +62,36 @@ def test_what_is_no_preset_is_one_line(tmp_path):
     with pytest.raises(BadInput, match="keras-hub cannot load it") as error:
         load(f"keras_hub:{tmp_path}")
     assert "\n" not in str(error.value)
+
+
+TEXT = {"vocabulary_size": 20, "embedding_dim": 12, "hidden_dim": 12, "num_layers": 1, "num_heads": 3}
+TEXT |= {"intermediate_dim": 24, "max_sequence_length": 8}
+
+
+def _clip():
+    hub = keras_hub.models
+    towers = {"vision_encoder": hub.CLIPVisionEncoder(**SMALL), "text_encoder": hub.CLIPTextEncoder(**TEXT)}
+    return hub.CLIPBackbone(**towers, projection_dim=8), keras_hub.layers.CLIPImageConverter
+
+
+def _siglip():
+    hub = keras_hub.models
+    towers = {"vision_encoder": hub.SigLIPVisionEncoder(**SMALL), "text_encoder": hub.SigLIPTextEncoder(**TEXT)}
+    return hub.SigLIPBackbone(**towers), keras_hub.layers.SigLIPImageConverter
+
+
+@pytest.mark.parametrize(("make", "pool"), [(_clip, "cls"), (_siglip, "map")])
+def test_of_two_towers_the_image_s_is_looked_at(make, pool, tmp_path):
+    backbone, converter = make()
+    seeded(backbone)
+    backbone.save_to_preset(str(tmp_path / "towers"))
+    how = {"image_size": (16, 16), "scale": [1 / 127.5] * 3, "offset": [-1] * 3, "interpolation": "bicubic"}
+    converter(**how, antialias=True).save_to_preset(str(tmp_path / "towers"))
+    subject = load(f"keras_hub:{tmp_path / 'towers'}")
+    known = subject.provenance
+    assert (known["family"], known["pool"], known["depth"], known["notes"]) == ("vit", pool, 2, [])
+    assert (subject.preprocessing.values, subject.preprocessing.size) == ("-1..1", (16, 16))
+    x = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype("float32")
+    answer = np.asarray(backbone.vision_encoder({"images": x}))
+    np.testing.assert_array_equal(list(subject.model(x).values())[-1], answer)
+    assert not any("text" in weight.path for weight in subject.model.weights)
