@@ -125,5 +125,6 @@ def _clean(x: float) -> float:
 
 
 def _name(preset: str) -> str:
-    """The last part of the handle."""
-    return preset.rstrip("/").rpartition("/")[2]
+    """The last part of the handle that is no version's number."""
+    parts = preset.rstrip("/").split("/")
+    return parts[-2] if parts[-1].isdigit() and len(parts) > 1 else parts[-1]
