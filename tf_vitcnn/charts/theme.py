@@ -69,6 +69,16 @@ def look_of(name: str) -> Look:
     return (_looks.get() or {}).get(name) or Look(PALETTE[0])
 
 
+def root_scale() -> alt.Scale:
+    """Colours of a map with its own maximum: what is small is seen as well."""
+    return alt.Scale(scheme=INTENSITY, type="sqrt", domainMin=0)
+
+
+def scale_to(largest: float) -> alt.Scale:
+    """Colours of maps that are compared: what is larger is as light as `largest`."""
+    return alt.Scale(scheme=INTENSITY, domain=[0, largest], clamp=True)
+
+
 def _by_family(names: list[str], families: Mapping[str, str]) -> dict[str, str]:
     """One hue per family, from dark to light within it."""
     kinds = list(dict.fromkeys(families.get(name, "") for name in names))

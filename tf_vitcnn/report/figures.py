@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -31,8 +31,9 @@ def draw(
     problems: list[str] = []
     rank = {network.name: i for i, network in enumerate(networks)}
     twin = {network.name: network.twin for network in networks}
+    pictured = with_photographs(results)
     for name, drawing in _all_drawings():
-        fitting = [r for r in results if r.sidecar["analysis"] == name and drawing.fits(r.sidecar)]
+        fitting = [r for r in pictured if r.sidecar["analysis"] == name and drawing.fits(r.sidecar)]
         if not fitting and drawing.figures:  # nobody misses a figure that the paper does not have
             missing.append((name, drawing))
         several = len({_data(r) for r in fitting}) > 1
@@ -78,6 +79,20 @@ def _panels(drawing: Drawing, group: Sequence[Result]) -> tuple[list[Panel], lis
         each = [_panels(drawing, [result]) for result in group]
         return [p for found, _ in each for p in found], [line for _, lines in each for line in lines]
     return panels, problems
+
+
+def with_photographs(results: Sequence[Result]) -> list[Result]:
+    """The tables, with photographs of such images where an analysis of single images has put some beside its own."""
+    lent: dict[tuple, Mapping[str, bytes]] = {}
+    for result in results:
+        if result.pictures:
+            lent.setdefault(_images(result), result.pictures)
+    return [r if r.pictures or _images(r) not in lent else replace(r, pictures=lent[_images(r)]) for r in results]
+
+
+def _images(result: Result) -> tuple:
+    """What a network sees of which images."""
+    return _data(result), tuple(result.subject.get("image_size") or ())
 
 
 def _pictured(result: Result) -> pd.DataFrame:

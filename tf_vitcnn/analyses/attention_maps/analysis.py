@@ -2,22 +2,25 @@
 
 For each chosen block the attention of the class token (of all tokens together where there is none) over the grid, as
 the mean of its heads and of each head that is asked for; and rollout (Abnar and Zuidema, 2020), the product over blocks
-of (A + I) / 2, A the mean over heads. The photographs go beside the table, one small PNG each.
+of (A + I) / 2, A the mean over heads. Beside it the norm of each token after the block, the median of the image's
+tokens being 1: outliers (Darcet et al., 2024) show where they lie. The photographs go beside the table, one small PNG each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
+from tf_vitcnn import taps as names_of
 from tf_vitcnn.analyses.attention_distance.analysis import PROBS, attention_grid
-from tf_vitcnn.analyses.attention_maps.charts import DRAWINGS, PICTURES, draw
+from tf_vitcnn.analyses.attention_maps.charts import DRAWINGS, NORM, PICTURES, draw
 from tf_vitcnn.analyses.base import Batch, Constants, PerImage, Run, Stage, Totals, require
-from tf_vitcnn.analyses.layout import place_of
+from tf_vitcnn.analyses.layout import find_grid, place_of
 from tf_vitcnn.tables.attached import Attached
 from tf_vitcnn.tables.schema import Schema
 
@@ -39,8 +42,10 @@ class AttentionMaps(PerImage):
     micro: ClassVar[int | None] = 8
     schema: ClassVar[Schema] = Schema(
         keys=("model", "depth", "layer", "head", "image", "row", "col"),
-        values={"attention": (0, 1)},
+        values={"attention": (0, 1), NORM: (0, inf)},
         integers=("depth", "image", "row", "col"),
+        nullable=("attention", NORM),  # a row has the one or the other
+        optional=(NORM,),
     )
     drawings: ClassVar[tuple[Drawing, ...]] = DRAWINGS
 
@@ -65,7 +70,7 @@ class AttentionMaps(PerImage):
             attention_grid(run.subject, tap)
             most = int(run.subject.model.output[tap].shape[1])
             require(max(self.heads, default=0) < most, f"--heads {max(self.heads, default=0)}: {tap} has {most} heads")
-        wanted = {*run.taps[0], *_rolled(run.subject)}
+        wanted = {*run.taps[0], *_rolled(run.subject), *_outputs(run)}
         return [tap for tap in run.subject.taps if tap in wanted]
 
     def step(
@@ -80,6 +85,10 @@ class AttentionMaps(PerImage):
             seen = _of_query(tf.cast(taps[tap], tf.float32), extra)  # [b, n, k]
             chosen = [tf.reduce_mean(seen, axis=1), *(seen[:, head] for head in self.heads)]
             rows[f"rows/maps/{tap}"] = tf.stack(chosen, axis=1)
+        for tap in _outputs(run):
+            grid = _grid(run.subject, tap)
+            tokens = tf.reshape(tf.cast(taps[tap], tf.float32), [-1, len(grid.extra) + grid.tokens, grid.channels])
+            rows[f"rows/norm/{tap}"] = tf.norm(tokens, axis=-1)[:, len(grid.extra) :]
         if rolled := _rolled(run.subject):
             extra = len(attention_grid(run.subject, rolled[-1]).extra)
             rows["rows/rollout"] = _of_query(rollout([taps[tap] for tap in rolled])[:, None], extra)[:, 0]
@@ -89,12 +98,17 @@ class AttentionMaps(PerImage):
         """One row per image, layer, head and place; the photographs as files beside it."""
         names = [MEAN, *(f"{head:02d}" for head in self.heads)]
         parts = [
-            _rows(run, tap, name, totals[f"rows/maps/{tap}"][:, i])
+            _rows(run, attention_grid(run.subject, tap), tap, name, np.clip(totals[f"rows/maps/{tap}"][:, i], 0, 1))
             for tap in run.taps[0]
             for i, name in enumerate(names)
         ]
         if rolled := _rolled(run.subject):
-            parts.append(_rows(run, rolled[-1], ROLLOUT, totals["rows/rollout"]))
+            through = np.clip(totals["rows/rollout"], 0, 1)
+            parts.append(_rows(run, attention_grid(run.subject, rolled[-1]), rolled[-1], ROLLOUT, through))
+        for tap in _outputs(run):
+            norm = np.asarray(totals[f"rows/norm/{tap}"])
+            relative = norm / np.maximum(np.median(norm, axis=1, keepdims=True), 1e-12)
+            parts.append(_rows(run, _grid(run.subject, tap), tap, NORM, relative))
         table = self.schema.check(pd.concat(parts, ignore_index=True))
         pictures = Attached({f"{i:02d}": data for i, data in enumerate(_pngs(totals["rows/photo"]))})
         table.attrs[PICTURES] = pictures
@@ -140,13 +154,24 @@ def _small(subject: Subject) -> tuple[int, int]:
     return max(1, round(height * shrunk)), max(1, round(width * shrunk))
 
 
-def _rows(run: Run, tap: str, head: str, maps: np.ndarray) -> pd.DataFrame:
+def _outputs(run: Run) -> list[str]:
+    """What the blocks of the chosen taps add up to, where that is tokens on a grid."""
+    found = [f"{names_of.block_of(tap)}/resid/post" for tap in run.taps[0]]
+    return [tap for tap in dict.fromkeys(found) if tap in run.subject.taps and _grid(run.subject, tap)]
+
+
+def _grid(subject: Subject, tap: str) -> Any:
+    """The grid of a block's tokens; None where there is none."""
+    grid = find_grid(subject, tap)
+    return grid if grid is not None and grid.kind == "tokens" else None
+
+
+def _rows(run: Run, grid: Any, tap: str, head: str, maps: np.ndarray) -> pd.DataFrame:
     """The rows of one layer and head, of maps [images, k]."""
-    grid = attention_grid(run.subject, tap)
     image, row, col = np.indices((len(maps), grid.rows, grid.cols)).reshape(3, -1)
     about = {"model": run.subject.name, "depth": run.subject.depths[tap], "layer": tap, "head": head}
-    values = np.clip(maps.reshape(-1), 0, 1)
-    return pd.DataFrame({**about, "image": image, "row": row, "col": col, "attention": values})
+    value = NORM if head == NORM else "attention"
+    return pd.DataFrame({**about, "image": image, "row": row, "col": col, value: maps.reshape(-1)})
 
 
 def _pngs(photos: np.ndarray) -> list[bytes]:

@@ -6,11 +6,23 @@ from typing import Any
 
 import pandas as pd
 
-from tf_vitcnn.charts import Drawing, marks
+from tf_vitcnn.charts import Drawing, Panel, marks
 
 
 def maps(table: pd.DataFrame) -> Any:
     """CKA with every patch for a corner, two edge and three interior tokens of each layer."""
+    return _maps(table)
+
+
+def over_photograph(table: pd.DataFrame) -> list[Panel]:
+    """The maps of the last layer's tokens over a photograph; none where there is no photograph of such images."""
+    picture = next(iter(table.attrs.get("pictures", {}).values()), None)
+    if picture is None:
+        return []
+    return [Panel(_maps(table[table.depth == table.depth.max()], picture=picture, size=112))]
+
+
+def _maps(table: pd.DataFrame, **more: Any) -> Any:
     shown = []
     for _, layer in table[table.token_row >= 0].groupby("depth", sort=True):
         rows, cols = layer.token_row.max() + 1, layer.token_col.max() + 1
@@ -25,6 +37,7 @@ def maps(table: pd.DataFrame) -> Any:
         col="patch_col",
         panel=("layer", "token_row", "token_col"),
         value_title="CKA",
+        **more,
     )
 
 
@@ -34,5 +47,12 @@ DRAWINGS = (
         "CKA of single tokens with input patches",
         "One map per token (layer, row, column), each with its own colour scale: CKA with the input's patches.",
         maps,
+    ),
+    Drawing(
+        (),
+        "Where the last layer's tokens look up their place, over a photograph",
+        "CKA of single tokens (row, column) with the patches of the images, laid over one of such images (the first of "
+        "attention_maps): a bright spot at the token's own place means that it still knows where it is.",
+        over_photograph,
     ),
 )

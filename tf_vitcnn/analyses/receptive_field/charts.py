@@ -6,7 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from tf_vitcnn.charts import Drawing, marks
+from tf_vitcnn.charts import Drawing, Panel, marks
+
+OVER = 5  # layers, from low to high, whose field is shown over a photograph
 
 
 def maps_by_layer(table: pd.DataFrame) -> Any:
@@ -14,6 +16,17 @@ def maps_by_layer(table: pd.DataFrame) -> Any:
     panel = ("layer",) if table.model.nunique() == 1 else ("model", "layer")
     ordered = table.sort_values(["model", "depth"], kind="stable")
     return marks.small_maps(ordered, "gradient", panel=panel, columns=6, value_title="share of gradient")
+
+
+def over_photograph(table: pd.DataFrame) -> list[Panel]:
+    """The fields of a few layers over a photograph; none where there is no photograph of such images."""
+    picture = next(iter(table.attrs.get("pictures", {}).values()), None)
+    if picture is None:
+        return []
+    layers = list(table.sort_values("depth").layer.unique())
+    chosen = {layers[round(i * (len(layers) - 1) / (OVER - 1))] for i in range(OVER)}
+    shown = table[table.layer.isin(chosen)].sort_values("depth", kind="stable")
+    return [Panel(marks.small_maps(shown, "gradient", value_title="share of gradient", picture=picture, size=112))]
 
 
 def _branches(sidecar: dict[str, Any]) -> bool:
@@ -28,6 +41,14 @@ DRAWINGS = (
         "Gradient of each layer's centre position with respect to the input image, every map on its own "
         "square-root scale.",
         maps_by_layer,
+        lambda sidecar: not _branches(sidecar),
+    ),
+    Drawing(
+        (),
+        "Receptive fields over a photograph",
+        "What the centre of low, middle and high layers depends on: the mean over images, as in Fig. 6, laid over one of "
+        "such images (the first of attention_maps).",
+        over_photograph,
         lambda sidecar: not _branches(sidecar),
     ),
     Drawing(

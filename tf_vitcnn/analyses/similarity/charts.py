@@ -7,22 +7,43 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from tf_vitcnn.charts import Drawing, marks
+from tf_vitcnn.charts import Drawing, Panel, marks, side_by_side
 
 TITLES = {"cka": "CKA", "rsa": "ranks of distances", "knn": "shared neighbours", "procrustes": "Procrustes"}
 
 
 def draw(table: pd.DataFrame) -> Any:
+    """All measures in one chart, and their errors small beneath."""
+    rows = [side_by_side(panels) for panels in (maps(table), errors(table)) if panels]
+    return alt.vconcat(*rows).resolve_scale(color="independent") if len(rows) > 1 else rows[0]
+
+
+def maps(table: pd.DataFrame) -> list[Panel]:
     """One heatmap per measure; Procrustes over the layers that have it."""
-    x, y = table.model_x.iloc[0], table.model_y.iloc[0]
-    who = x if x == y else f"{x} against {y}"
-    panels = []
-    for measure, title in TITLES.items():
-        if measure not in table or table[measure].isna().all():
-            continue
-        rows = table.dropna(subset=[measure]) if measure == "procrustes" else table
-        panels.append(marks.heatmap(rows, measure, title=f"{title}: {who}", value_title="similarity", size=280))
-    return alt.hconcat(*panels)
+    return [
+        Panel(
+            marks.heatmap(
+                _of(table, name), name, value_title="similarity", error=f"{name}_se", size=280, **_ends(table)
+            ),
+            title,
+        )
+        for name, title in TITLES.items()
+        if name in table and table[name].notna().any()
+    ]
+
+
+def errors(table: pd.DataFrame) -> list[Panel]:
+    """How far other images would move each cell of each measure that has an error."""
+    drawn = [(marks.error_map(table, f"{name}_se", **_ends(table)), title) for name, title in TITLES.items()]
+    return [Panel(chart, title) for chart, title in drawn if chart is not None]
+
+
+def _of(table: pd.DataFrame, measure: str) -> pd.DataFrame:
+    return table.dropna(subset=[measure]) if measure == "procrustes" else table
+
+
+def _ends(table: pd.DataFrame) -> dict[str, Any]:
+    return {"x_title": f"layer of {table.model_x.iloc[0]}", "y_title": f"layer of {table.model_y.iloc[0]}"}
 
 
 DRAWINGS = (
@@ -31,6 +52,12 @@ DRAWINGS = (
         "Similarity of layers by four measures",
         "The same pairs of layers by centred kernel alignment, by the order of distances between images, by shared "
         "nearest neighbours and by Procrustes (outputs of blocks). A pattern that all show is one of the networks.",
-        draw,
+        maps,
+    ),
+    Drawing(
+        (),
+        "How sure these measures are",
+        "Standard error of each cell over images: how far the number would move with other images of the same kind.",
+        errors,
     ),
 )

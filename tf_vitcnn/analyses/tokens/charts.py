@@ -32,14 +32,15 @@ def norms(table: pd.DataFrame) -> list[Panel]:
     y = alt.Y("value:Q", title="norm of spatial tokens", scale=alt.Scale(type="log"))
     panels = []
     for model, part in rows.groupby("model", sort=False):
-        base = alt.Chart(part[["model", "depth", "layer", "statistic", "value"]])
+        base = alt.Chart(part[["model", "depth", "layer", "statistic", "value", *_error(part)]])
         layers = []
         for low, high, opacity in (("q00", "q100", 0.12), ("q01", "q99", 0.22), ("q10", "q90", 0.35)):
             band = base.transform_filter(alt.FieldOneOfPredicate(field="statistic", oneOf=[low, high]))
             layers.append(band.mark_line(opacity=2.2 * opacity, strokeWidth=1).encode(x=x, y=y, detail="statistic:N"))
         middle = base.transform_filter("datum.statistic === 'q50'")
         layers.append(middle.mark_line(strokeWidth=2.5).encode(x=x, y=y))
-        tip = words.tip(words.brief("layer"), "' ' + datum.statistic + ': '", words.number("value", ".4g"))
+        tip = words.tip(words.brief("layer"), "' ' + datum.statistic + ': '", words.number("value", ".4g", "value_se"))
+        layers += marks.error_bars(base.encode(x=x), "value", part)
         layers.append(base.mark_point(size=12, opacity=0.5).encode(x=x, y=y, tooltip=tip))
         panels.append(Panel(alt.layer(*layers).properties(width=320, height=240), str(model)))
     return panels
@@ -50,7 +51,7 @@ def shares(table: pd.DataFrame) -> list[Panel]:
     rows = table[table.layer.str.endswith(POST)].dropna(subset=["value"])
     found = [(name, rows[rows.statistic == name]) for name in SHARES]
     return [
-        Panel(marks.depth_lines(part, "value", relative=True, y_title=SHARES[name]), SHARES[name])
+        Panel(marks.depth_lines(part, "value", error="value_se", relative=True, y_title=SHARES[name]), SHARES[name])
         for name, part in found
         if len(part)
     ]
@@ -69,20 +70,23 @@ def places(table: pd.DataFrame) -> Any:
 def histogram(table: pd.DataFrame) -> Any:
     """Share of the last layer's tokens by norm; a second hump at the right are outliers."""
     rows = table[table.statistic.str.startswith(HISTOGRAM)]
-    return (
-        alt.Chart(rows[["model", "layer", "statistic", "value"]])
+    base = (
+        alt.Chart(rows[["model", "layer", "statistic", "value", *_error(rows)]])
         .transform_calculate(norm=f"toNumber(substring(datum.statistic, {len(HISTOGRAM)}))")
-        .mark_line(interpolate="step-after")
         .encode(
             x=alt.X("norm:Q", title="norm", scale=alt.Scale(type="log", nice=False)),
-            y=alt.Y("value:Q", title="share of tokens"),
             color=alt.Color("model:N", scale=theme.model_scale(rows.model)),
-            tooltip=words.tip(
-                "datum.model + ', norm ' + format(datum.norm, '.4g') + ': '", words.number("value", ".3g")
-            ),
         )
-        .properties(width=420, height=200, title="last layer")
     )
+    shown = alt.Y("value:Q", title="share of tokens")
+    said = ["datum.model + ', norm ' + format(datum.norm, '.4g') + ': '", words.number("value", ".3g", "value_se")]
+    line = base.mark_line(interpolate="step-after").encode(y=shown, tooltip=words.tip(*said))
+    bars = marks.error_bars(base, "value", rows)
+    return alt.layer(*bars, line).properties(width=420, height=200, title="last layer")
+
+
+def _error(table: pd.DataFrame) -> list[str]:
+    return ["value_se"] if "value_se" in table else []
 
 
 def _has(table: pd.DataFrame, prefix: str) -> bool:

@@ -122,7 +122,9 @@ function legendState(figure) {
 
 function ramp(panel, place, coloured) {
   if (isMap(panel.spec) && panel.spec.resolve && panel.spec.resolve.scale && panel.spec.resolve.scale.color === "independent") {
-    place.textContent = (coloured.title || coloured.field) + ": dark is 0, light is the largest value of each map, printed above it";
+    const domain = (coloured.scale || {}).domain;
+    place.textContent = (coloured.title || coloured.field) + (domain ? ": dark is " + short(domain[0]) + ", light is " + short(domain[1])
+      : ": dark is 0, light is the largest value of each map") + "; each map's own largest is printed above it";
     return;
   }
   const scale = panel.view.scale("color"), domain = scale.domain(), low = domain[0], high = domain[domain.length - 1];

@@ -161,7 +161,7 @@ function turn() {
   if (!job) { busy = false; document.documentElement.setAttribute("data-idle", "true"); return; }
   document.documentElement.removeAttribute("data-idle");
   waiting.delete(job);
-  Promise.resolve(job()).then(function () { window.setTimeout(turn, 0); });
+  Promise.resolve().then(job).catch(console.error).then(function () { window.setTimeout(turn, 0); }); // one that fails stops no other
 }
 
 panels.forEach(function (panel) { panel.job = function () { return draw(panel); }; });
