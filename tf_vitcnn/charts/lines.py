@@ -79,7 +79,7 @@ def _told_apart(color: str, names: list[str]) -> tuple[Any, Any]:
 
 def _scale(domain: Extent | None, log: bool) -> alt.Scale:
     range_: Any = list(domain) if domain else alt.Undefined
-    return alt.Scale(type="log", domain=range_) if log else alt.Scale(zero=False, domain=range_)
+    return alt.Scale(type="log", domain=range_, nice=False) if log else alt.Scale(zero=False, domain=range_)
 
 
 def _level(rule: float) -> Any:

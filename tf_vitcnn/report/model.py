@@ -77,9 +77,15 @@ class Figure:
 
     @property
     def columns(self) -> int:
-        """How many panels stand side by side where there is room: charts of lines need more of it."""
+        """How many panels stand side by side where there is room: lines and photographs need more of it.
+
+        Panels of one table stay in a row.
+        """
         most = max(len(row) for row in self.rows)
-        return min(most, 2 if self.panels[0].lines else 4)
+        if self.panels[0].lines or _photographs(self.panels[0].spec):
+            return min(most, 2)
+        each = max(sum(p.results == self.panels[0].results for p in row) for row in self.rows)
+        return min(most, each if 1 < each <= 4 else 4)
 
     def column_of(self, panel: Panel) -> int:
         """The column, from one, of the trained twin above a panel of random weights; 0: the next free one."""
@@ -115,6 +121,11 @@ class Report:
         tables = set(verdict.tables)
         shown = [f for f in self.figures if tables & {r.path for r in f.results}]
         return next((f for f in shown if _places(verdict) & _numbers(f)), next(iter(shown), None))
+
+
+def _photographs(spec: dict[str, Any]) -> bool:
+    """Whether a chart's maps lie over a photograph."""
+    return any(layer.get("mark", {}).get("type") == "image" for layer in spec.get("spec", {}).get("layer", ()))
 
 
 def _places(verdict: Verdict) -> set[str]:

@@ -3,7 +3,8 @@
 For each chosen block the attention of the class token (of all tokens together where there is none) over the grid, as
 the mean of its heads and of each head that is asked for; and rollout (Abnar and Zuidema, 2020), the product over blocks
 of (A + I) / 2, A the mean over heads. Beside it the norm of each token after the block, the median of the image's
-tokens being 1: outliers (Darcet et al., 2024) show where they lie. The photographs go beside the table, one small PNG each.
+tokens being 1: outliers (Darcet et al., 2024) show where they lie. The photographs go beside the table, one small PNG
+each.
 """
 
 from __future__ import annotations

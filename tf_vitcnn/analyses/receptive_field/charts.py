@@ -46,8 +46,8 @@ DRAWINGS = (
     Drawing(
         (),
         "Receptive fields over a photograph",
-        "What the centre of low, middle and high layers depends on: the mean over images, as in Fig. 6, laid over one of "
-        "such images (the first of attention_maps).",
+        "What the centre of low, middle and high layers depends on: the mean over images, as in Fig. 6, laid over one "
+        "of such images (the first of attention_maps).",
         over_photograph,
         lambda sidecar: not _branches(sidecar),
     ),

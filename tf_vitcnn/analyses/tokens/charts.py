@@ -29,7 +29,7 @@ def norms(table: pd.DataFrame) -> list[Panel]:
     """Bands of quantiles over depth, one panel per model: the widest from the smallest to the largest norm."""
     rows = table[table.statistic.isin(SHOWN) & table.layer.str.endswith(POST)]
     x = alt.X("depth:Q", title="depth (position among all layers)")
-    y = alt.Y("value:Q", title="norm of spatial tokens", scale=alt.Scale(type="log"))
+    y = alt.Y("value:Q", title="norm of spatial tokens", scale=alt.Scale(type="log", nice=False))
     panels = []
     for model, part in rows.groupby("model", sort=False):
         base = alt.Chart(part[["model", "depth", "layer", "statistic", "value", *_error(part)]])
@@ -51,7 +51,18 @@ def shares(table: pd.DataFrame) -> list[Panel]:
     rows = table[table.layer.str.endswith(POST)].dropna(subset=["value"])
     found = [(name, rows[rows.statistic == name]) for name in SHARES]
     return [
-        Panel(marks.depth_lines(part, "value", error="value_se", relative=True, y_title=SHARES[name]), SHARES[name])
+        Panel(
+            marks.depth_lines(
+                part,
+                "value",
+                error="value_se",
+                relative=True,
+                y_title=SHARES[name],
+                # where there is no outlier the axis still has a scale
+                domain=None if name == "neighbour_cosine" else (0, max(0.01, 1.1 * float(part.value.max()))),
+            ),
+            SHARES[name],
+        )
         for name, part in found
         if len(part)
     ]
@@ -62,7 +73,7 @@ def places(table: pd.DataFrame) -> Any:
     rows = table[table.statistic.str.startswith(MAP) & table.layer.str.endswith(POST)].sort_values("depth")
     at = rows.statistic.str.extract(rf"{MAP}(\d+)_c(\d+)").astype(int)
     rows = rows.assign(row=at[0], col=at[1])
-    most = max(float(rows.value.max()), 1e-6)
+    most = max(float(rows.value.max()), 0.01)  # without an outlier all are dark
     scale = alt.Scale(scheme=theme.INTENSITY, type="sqrt", domain=[0, most])  # one for all maps
     return marks.small_maps(rows, "value", scale=scale, title="share of images in which the token is an outlier")
 
@@ -72,17 +83,20 @@ def histogram(table: pd.DataFrame) -> Any:
     rows = table[table.statistic.str.startswith(HISTOGRAM)]
     base = (
         alt.Chart(rows[["model", "layer", "statistic", "value", *_error(rows)]])
+        .transform_filter("indexof(hidden, datum.model) < 0")
         .transform_calculate(norm=f"toNumber(substring(datum.statistic, {len(HISTOGRAM)}))")
         .encode(
             x=alt.X("norm:Q", title="norm", scale=alt.Scale(type="log", nice=False)),
             color=alt.Color("model:N", scale=theme.model_scale(rows.model)),
+            strokeDash=alt.StrokeDash("model:N", scale=theme.dash_scale(rows.model), legend=None),
         )
     )
     shown = alt.Y("value:Q", title="share of tokens")
     said = ["datum.model + ', norm ' + format(datum.norm, '.4g') + ': '", words.number("value", ".3g", "value_se")]
     line = base.mark_line(interpolate="step-after").encode(y=shown, tooltip=words.tip(*said))
     bars = marks.error_bars(base, "value", rows)
-    return alt.layer(*bars, line).properties(width=420, height=200, title="last layer")
+    hidden = alt.param(name="hidden", value=[])
+    return alt.layer(*bars, line).add_params(hidden).properties(width=420, height=200, title="last layer")
 
 
 def _error(table: pd.DataFrame) -> list[str]:

@@ -56,7 +56,7 @@ document.querySelectorAll(".filter input").forEach(function (box) {
 function legend(figure) {
   const panel = figure.panels.find(function (p) { return p.view; });
   const place = figure.section.querySelector(".legend");
-  if (!panel || place.firstChild) { return; }
+  if (!panel || !place || place.firstChild) { return; }
   const coloured = layersOf(panel.spec).concat([unit(panel.spec)]).map(function (part) { return part.encoding && part.encoding.color; })
     .filter(function (c) { return c && c.field; })[0];
   if (!coloured) { place.remove(); return; }

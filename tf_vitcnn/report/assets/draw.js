@@ -80,7 +80,8 @@ function fitted(spec, width) {
     const rows = rowsOf(spec);
     const wide = inner.width.step ? inner.width.step * rows[0].width : inner.width;
     const labels = rows.reduce(function (most, row) { return Math.max(most, labelWidth(row[spec.facet.field])); }, 0);
-    const room = Math.max(wide + (inner.width.step ? 0 : 36), labels) + (spec.spacing || 12);
+    const axes = layersOf(spec).some(function (part) { return part.encoding && part.encoding.x && part.encoding.x.axis !== null && part.encoding.x.field; });
+    const room = Math.max(wide + (axes ? 36 : 0), labels) + (spec.spacing || 12);
     spec.columns = Math.max(1, Math.floor((width + 8) / room));
   } else {
     const names = layersOf(spec).some(function (part) { return (part.mark.type || part.mark) === "text"; });
