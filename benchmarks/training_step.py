@@ -1,7 +1,7 @@
 """Where the time of a training step goes: input, forward, backward, optimizer; by compiler and precision.
 
-python benchmarks/training_step.py [steps]: the networks of plans/tiny_imagenet.toml at 64 pixels, batches of 128,
-random photographs. Each part is timed alone and warm; the whole step is what `fit` runs.
+python benchmarks/training_step.py [steps [setting ...]]: the networks of plans/tiny_imagenet.toml at 64 pixels, batches
+of 128, random photographs. Each part is timed alone and warm; the whole step is what `fit` runs.
 """
 
 import sys
@@ -26,10 +26,10 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "bit": {"model": "bit_custom", "width": 32, "units": (2, 2, 2)},
 }
 SETTINGS: dict[str, tuple[bool, dict[str, Any]]] = {
-    "float32": (False, {}),
     "float32 XLA": (True, {}),
-    "bfloat16": (False, {"precision": "bfloat16"}),
     "bfloat16 XLA": (True, {"precision": "bfloat16"}),
+    "bfloat16": (False, {"precision": "bfloat16"}),
+    "float32": (False, {}),
 }
 
 
@@ -41,8 +41,9 @@ def main() -> None:
         photographs = rng.integers(0, 256, (IMAGES, SIDE, SIDE, 3), dtype=np.uint8)
         np.savez(Path(name) / "x.npz", images=photographs, labels=np.arange(IMAGES) % CLASSES)
         print(f"{'ms per image':32}{'input':>9}{'forward':>9}{'+backward':>10}{'step':>9}")
-        for network, sizes in NETWORKS.items():
-            for setting, (jit, precision) in SETTINGS.items():
+        for setting in sys.argv[2:] or SETTINGS:
+            jit, precision = SETTINGS[setting]
+            for network, sizes in NETWORKS.items():
                 recipe = Recipe(
                     data=f"npz:{Path(name) / 'x.npz'}",
                     batch=BATCH,
