@@ -33,7 +33,7 @@ VERDICTS = [
 TARGETS = {
     "stats/resample.py": ["stats/test_resample.py"],
     "stats/interval.py": ["stats/test_interval.py"],
-    "stats/shares.py": ["stats/test_shares.py"],
+    "stats/shares.py": ["stats/test_shares.py", "stats/test_measures.py"],
     "stats/hsic.py": ["stats/test_hsic.py"],
     "stats/folded.py": ["stats/test_hsic.py", "stats/test_shares.py"],
     "stats/host_gram.py": ["stats/test_hsic.py"],
