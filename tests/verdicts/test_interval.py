@@ -66,6 +66,17 @@ def test_tables_of_the_same_images_move_together_and_others_alone():
     assert interval([a, another_draw], lambda x, y: x.number.sum() - y.number.sum()).se > 0.1
 
 
+def test_probes_move_together_where_their_test_images_came_in_one_order():
+    pixels = images(2)
+    first, same, other = (table(pixels, fingerprint=f"training {seed}", seed=seed) for seed in (0, 0, 1))
+    for probe in (first, same, other):
+        probe.attrs["sidecar"]["data"]["test"] = "t"
+    same.attrs["sidecar"]["data"]["fingerprint"] = "other training images"
+    difference = lambda x, y: x.number.sum() - y.number.sum()  # noqa: E731
+    assert interval([first, same], difference).se == pytest.approx(0, abs=1e-6)
+    assert interval([first, other], difference).se > 0.1
+
+
 def test_weightings_give_a_smooth_statistic_the_same_interval():
     made = table(images(4))
     smooth, jumping = (interval(made, ratio, jumps=jumps) for jumps in (False, True))

@@ -93,12 +93,12 @@ def sample(table: pd.DataFrame) -> Sample:
 
 
 def images_of(sidecar: Mapping[str, Any]) -> Hashable:
-    """Which images a table's groups are made of: the test images of a probe, else source, count and draw."""
+    """Which images a table's groups are made of: source, count and draw; of a probe all test images, in an order."""
     data, parameters = sidecar.get("data") or {}, sidecar.get("parameters") or {}
+    drawn = parameters.get("seed"), str(data.get("skipped") or "")
     if data.get("test"):
-        return "test", data["test"]
-    source = data.get("fingerprint") or data.get("spec")
-    return source, parameters.get("images", data.get("images")), parameters.get("seed"), str(data.get("skipped") or "")
+        return "test", data["test"], *drawn
+    return data.get("fingerprint") or data.get("spec"), parameters.get("images", data.get("images")), *drawn
 
 
 class Spread(NamedTuple):
