@@ -11,11 +11,12 @@ from tf_vitcnn.analyses.attention_distance.analysis import AttentionDistance
 from tf_vitcnn.analyses.base import Run
 from tf_vitcnn.analyses.cka.analysis import CKA
 from tf_vitcnn.analyses.localization.analysis import Localization
+from tf_vitcnn.analyses.pairs import changes_of
 from tf_vitcnn.analyses.probe import fit
 from tf_vitcnn.analyses.probe.features import readers
 from tf_vitcnn.analyses.receptive_field.analysis import ReceptiveField
 from tf_vitcnn.analyses.skip_ratio.analysis import SkipRatio
-from tf_vitcnn.stats import folded, hsic, shares
+from tf_vitcnn.stats import folded, hsic, pair_noise, shares
 from tf_vitcnn.tables.groups import GROUPS
 
 POPULATION = 20_000
@@ -25,7 +26,7 @@ SETS = 200
 
 @tf.function
 def minibatch(xs, ys, group):
-    """HSIC of all pairs of features [n, p], and the groups' shares of it, as a walk's step gives them."""
+    """HSIC of all pairs of features [n, p], and what its error is made of, as a walk's step gives them."""
     n = int(xs[0].shape[0])
 
     def stack(side):
@@ -34,7 +35,8 @@ def minibatch(xs, ys, group):
 
     x, y = stack(xs), stack(ys)
     own = {key: value / hsic.normaliser(n) for key, value in folded.products(x, y).items()}
-    return own, shares.shares(x, y, n, group)
+    of_groups, pairs = shares.shares(x, y, n, group), pair_noise.moments(x, y, n)
+    return own, {f"groups/{k}": v for k, v in of_groups.items()} | {f"pairs/{k}": v for k, v in pairs.items()}
 
 
 def totals_of(xs, ys, images, n, repeats, rng):
@@ -48,10 +50,10 @@ def totals_of(xs, ys, images, n, repeats, rng):
             chosen = order[at : at + n]
             group = np.array([group_of[i] for i in chosen], np.int32)
             sides = [[tf.constant(f[chosen], tf.float32) for f in side] for side in (xs, ys)]
-            own, of_groups = minibatch(*sides, tf.constant(group))
+            own, of_error = minibatch(*sides, tf.constant(group))
             draw.update({key: value.numpy().astype(np.float64) for key, value in own.items()})
             draw["count"] += 1
-            total.update({f"groups/{key}": value.numpy().astype(np.float64) for key, value in of_groups.items()})
+            total.update({key: value.numpy().astype(np.float64) for key, value in of_error.items()})
             total["groups/images"] = total["groups/images"] + np.bincount(group, minlength=GROUPS)
     return total | {key: np.stack([draw[key] for draw in per_draw]) for key in per_draw[0]}
 
@@ -80,7 +82,8 @@ def cka_of(totals):
 
     analysis = CKA(repeats=len(totals["count"]))
     value = analysis._value(totals, "", "xy", *side)
-    return value[0, 0], standard_error(analysis._changes(totals, "xy", *side))[0, 0]
+    run = Run((), (), images=int(totals["groups/images"].sum()) // len(totals["count"]))
+    return value[0, 0], standard_error(changes_of(totals, "xy", *side, run))[0, 0]
 
 
 def covered_by_cka(kind, repeats, sets, images=1024, n=128):

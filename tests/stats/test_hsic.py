@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.stats.test_pair_noise import variance_once
 from tests.stats.test_shares import of_images
 from tf_vitcnn.devices import cores
 from tf_vitcnn.errors import BadInput
@@ -95,7 +96,7 @@ def test_errors_of_minibatches_equal_the_influences_of_groups_of_examples():
 
 
 def _error(pairs):
-    """sqrt(sum m_g² / (20 * 19)) of a pair of layers in several minibatches, example by example."""
+    """sqrt(sum m_g² / (20 * 19)) of a pair of layers in several minibatches, example by example, less pairs' noise."""
     q = [
         np.concatenate([of_images(*p) for p in each])
         for each in (pairs, [(x, x) for x, _ in pairs], [(y, y) for _, y in pairs])
@@ -103,7 +104,9 @@ def _error(pairs):
     h = [np.mean([hsic1(*p) for p in each]) for each in (pairs, [(x, x) for x, _ in pairs], [(y, y) for _, y in pairs])]
     influence = 2 * h[0] / np.sqrt(h[1] * h[2]) * (q[0] / h[0] - q[1] / h[1] / 2 - q[2] / h[2] / 2)
     m = np.array([influence[np.arange(len(influence)) % 20 == g].mean() for g in range(20)])
-    return np.sqrt(np.sum((m - m.mean()) ** 2) / (20 * 19))
+    n, images = len(pairs[0][0]), len(influence)
+    twice = np.sum((m - m.mean()) ** 2) / (20 * 19)
+    return np.sqrt(variance_once(twice, pairs, h, (2 / (images * (n - 1)), images)))
 
 
 def test_constant_layers_have_none_and_duplicates_are_one():

@@ -61,6 +61,7 @@ def test_cka_of_a_model_equals_numpy_on_its_whole_activations(vit, plain):
 
 def test_errors_are_of_images_whatever_the_draw(vit):
     """Two draws: an image's group is its place in the first one, in both."""
+    from tests.stats.test_pair_noise import variance_once
     from tests.stats.test_shares import of_images
     from tf_vitcnn.data.sources import draw, open_source
 
@@ -68,21 +69,27 @@ def test_errors_are_of_images_whatever_the_draw(vit):
     table = tf_vitcnn.run("cka", vit, "digits:test", taps=names, images=50, batch=25, repeats=2, seed=3)
     source = open_source("digits:test")
     order = draw(source, None, 3)
-    q, group = [], []
+    q, group, pairs = [], [], []
     for repeat in range(2):
         indices = draw(source, 50, 3, repeat)
         images = vit.preprocess(np.stack([source.load(tf.constant(i))[0].numpy() for i in indices]))
         x, y = (value.numpy().reshape(50, -1) for value in vit.expose(names)(images).values())
         for part in (slice(0, 25), slice(25, 50)):
             q.append([of_images(a[part], b[part]) for a, b in ((x, y), (x, x), (y, y))])
+            pairs.append((x[part], y[part]))
             group += [int(np.flatnonzero(order == i)[0]) % 20 for i in indices[part]]
     q, group = np.concatenate(q, axis=1), np.array(group)
     h = q.mean(axis=1) * 24 / 23
     influence = 2 * h[0] / np.sqrt(h[1] * h[2]) * (q[0] / h[0] - q[1] / h[1] / 2 - q[2] / h[2] / 2)
     means = np.array([influence[group == g].mean() for g in range(20)])
     row = table.index[(table.depth_x < table.depth_y)][0]
-    np.testing.assert_allclose(table.attrs["groups"]["cka"][:, row], -means / 19, rtol=2e-3, atol=1e-6)
-    assert table.cka_se[row] == pytest.approx(np.sqrt(np.sum((means - means.mean()) ** 2) / (20 * 19)), rel=1e-3)
+    meeting, again = 50 * 24 / (source.size * (source.size - 1)), 50 / source.size
+    twice = np.sum((means - means.mean()) ** 2) / (20 * 19)
+    once = variance_once(twice, pairs, h, (2 * (1 + meeting) / (100 * 24), 100 / (1 + again)))
+    assert 0.5 < once / twice < 0.98
+    scaled = -means / 19 * np.sqrt(once / twice)
+    np.testing.assert_allclose(table.attrs["groups"]["cka"][:, row], scaled, rtol=2e-3, atol=1e-6)
+    assert table.cka_se[row] == pytest.approx(np.sqrt(once), rel=1e-3)
     assert table.cka_se[table.depth_x == table.depth_y].max() < 1e-6  # a layer is like itself on any images
 
 

@@ -210,6 +210,7 @@ class PerMinibatch(Analysis):
 
     Totals are the HSIC sums of each draw [draws, ...], by the names of `products`, `count` [draws] of minibatches, and
     under `groups/` the same products' shares of each group of images (stats/shares.py), with `groups/images` [GROUPS].
+    Under `pairs/` are what the noise of pairs is made of (stats/pair_noise.py).
     """
 
     def draws(self) -> int:
@@ -241,8 +242,8 @@ class PerMinibatch(Analysis):
         return ()
 
     def products(self, run: Run) -> frozenset[str]:
-        """Which HSIC matrices in full: of "xx", "xy", "yy". Diagonals of xx and yy always come along."""
-        return frozenset({"xy"})
+        """Which HSIC matrices in full: of "xx", "xy", "yy" (diagonals of xx and yy always come along), and "pairs"."""
+        return frozenset({"xy", "pairs"})
 
 
 def require(condition: bool, message: str) -> None:

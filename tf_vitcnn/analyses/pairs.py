@@ -53,6 +53,19 @@ def sides_of(run: Run, rows: Sequence[View], columns: Sequence[View], totals: To
     return x, y
 
 
+def changes_of(totals: Totals, key: str, x: Side, y: Side, run: Run, prefix: str = "") -> np.ndarray:
+    """What CKA (or another measure) over all draws changes by without each group of images, [GROUPS, lx, ly]."""
+    from tf_vitcnn.stats import shares
+
+    names = [prefix + name for name in (key, x.own, y.own)]
+    return shares.of_totals(totals, names, (x.dead, y.dead), images_in(run))
+
+
+def images_in(run: Run) -> int:
+    """How many images the run's draws are taken from."""
+    return run.sources["data"].size if "data" in run.sources else run.images
+
+
 def rows_of(x: Side, y: Side, columns: Mapping[str, np.ndarray], matching: bool = False) -> pd.DataFrame:
     """A row per pair, of values [lx, ly], or [l] for matching pairs."""
     at = np.diag_indices(len(x.taps)) if matching else np.indices((len(x.taps), len(y.taps))).reshape(2, -1)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tf_vitcnn.devices import cores
 from tf_vitcnn.devices.precision import in_precision
 from tf_vitcnn.errors import BadInput, unknown
-from tf_vitcnn.stats import folded, host_gram, hsic, measures, shares
+from tf_vitcnn.stats import folded, host_gram, hsic, measures, pair_noise, shares
 from tf_vitcnn.stats.folded import TOGETHER
 from tf_vitcnn.stats.resample import GROUPS, standard_error
 
@@ -95,6 +95,11 @@ class MinibatchCKA(keras.metrics.Metric):
         mean = tuple(total / self._sums["count"] for total in (xy, xx, yy))
         of_groups = [self._sums[f"groups/{measure}/{key}"] for key in ("xy", "xx", own)]
         changes = shares.changes(mean, of_groups, self._sums["groups/images"]) / (1 - chance)
+        if measure == "cka":
+            images, count = int(self._sums["groups/images"].sum()), float(self._sums["count"])
+            moments = [self._sums[f"pairs/{key}"] / count for key in ("xy", "xx", own)]
+            # every example is another one
+            changes = pair_noise.counted_once(changes, mean, moments, pair_noise.Drawn(count, 1, images, images))
         return value, tf.constant(standard_error(changes), tf.float32)
 
     def reset_state(self) -> None:
@@ -116,7 +121,10 @@ class MinibatchCKA(keras.metrics.Metric):
         scale = hsic.normaliser(n)
         sums = {f"{measure}/{key}": value.numpy().astype(np.float64) / scale for key, value in _products(x, y).items()}
         of_groups = _shares(x, y, n, self._group(n), measure == "knn")
-        return sums | {f"groups/{measure}/{key}": value.numpy().astype(np.float64) for key, value in of_groups.items()}
+        found = {f"groups/{measure}/{key}": value for key, value in of_groups.items()}
+        if measure == "cka":
+            found |= {f"pairs/{key}": value for key, value in _moments(x, y, n).items()}
+        return sums | {key: value.numpy().astype(np.float64) for key, value in found.items()}
 
     def _grams(self, layers: Sequence[Any]) -> tuple[Any, ...]:
         """The Grams [r, n, n] of the layers' centred features, and the squared norms of their means [r]."""
@@ -159,6 +167,7 @@ def _folded(grams: Any, scales: Any, offsets: Any, forms: tuple[str, ...]) -> tu
 
 
 _products = tf.function(folded.products, reduce_retracing=True)
+_moments = tf.function(pair_noise.moments, reduce_retracing=True)
 
 
 @tf.function(reduce_retracing=True)

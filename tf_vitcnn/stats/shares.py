@@ -7,9 +7,8 @@ The derivative of t = H_KL / sqrt(H_KK H_LL) by the weight of image i, the weigh
 
 (Song et al., 2012, theorem 5, of which the other terms vanish for U-centred matrices; the last factor makes it the
 derivative of the U-statistic itself, not of its limit). Sums of q_i over groups of images are additive. Repeats cannot
-stand in for them: they are the same images again. Where the similarity is faint or the rank not small against n, what
-two images share by chance counts twice in the error (as in any jackknife of a U-statistic): it is then up to 1.4 times
-too large; more repeats average that out.
+stand in for them: they are the same images again. What two images share by chance counts twice in the groups' error, as
+in any jackknife of a U-statistic, up to 1.4 times too large in all: pair_noise.py takes it out once.
 
 Folded Grams (hsic.py) hold a pair of images once. Both images' rows are put together again some at a time, so that no
 whole matrix of a stack is ever held.
@@ -18,12 +17,13 @@ Axes: g group, i j images, l layer, h half of the images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tf_vitcnn.stats import pair_noise
 from tf_vitcnn.stats.folded import Stack
 from tf_vitcnn.stats.resample import GROUPS, linearised
 
@@ -117,6 +117,22 @@ def _pairs(x: Any, y: Any | None, wanted: frozenset[str]) -> dict[str, Any]:
         f"{key}_full": tf.linalg.matmul(s, s, transpose_b=True) for key, s in (("xx", x), ("yy", y)) if key in wanted
     }
     return own | full
+
+
+def of_totals(totals: Mapping[str, np.ndarray], names: Sequence[str], dead: Sequence[Any], source: int) -> np.ndarray:
+    """What CKA of a run's totals changes by without each group, from images drawn from a source of that size.
+
+    `names` of xy, xx and yy in the totals (analyses/base.py: PerMinibatch); `dead` [lx], [ly] is NaN for layers that
+    have no CKA.
+    """
+    minibatches, images = totals["count"].sum(), totals["groups/images"]
+    xy, xx, yy = (totals[name].sum(axis=0) / minibatches for name in names)
+    mean = xy, xx + dead[0], yy + dead[1]
+    found = changes(mean, [totals[f"groups/{name}"] for name in names], images)
+    if f"pairs/{names[0]}" not in totals:
+        return found
+    drawn = pair_noise.Drawn(minibatches, int((totals["count"] > 0).sum()), images.sum(), source)
+    return pair_noise.counted_once(found, mean, [totals[f"pairs/{name}"] / minibatches for name in names], drawn)
 
 
 def changes(hsic_of: Sequence[Any], sums: Sequence[Any], images: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from tf_vitcnn.devices import cores
 from tf_vitcnn.devices.precision import in_precision
 from tf_vitcnn.devices.replicas import Replicas
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.stats import folded, host_gram, hsic, measures, shares
+from tf_vitcnn.stats import folded, host_gram, hsic, measures, pair_noise, shares
 from tf_vitcnn.stats.folded import TOGETHER
 from tf_vitcnn.surgery import Likeness
 
@@ -185,10 +185,7 @@ class GramSums:
             prefix = "" if form == "u" else f"{form}/"
             for key, value in folded.sums(form, x, y, n, wanted).items():
                 sums[prefix + key] = tf.tensordot(of_draw, here(value), axes=0)
-            if form in folded.GROUPED:
-                flat = folded.FORMS[form].vector is measures.flat
-                for key, value in shares.shares(x, y, n, group, wanted, flat=flat).items():
-                    sums[f"groups/{prefix}{key}"] = here(value)
+            sums |= {key: here(value) for key, value in self._for_errors(form, prefix, x, y, group).items()}
         if pairs := self.analysis.pairs_of_images(self.run):
             sums |= {f"rows/{key}": here(value) for key, value in _of_images(stacks, n, pairs).items()}
         sums["groups/images"] = here(tf.math.unsorted_segment_sum(tf.ones([n]), group, shares.GROUPS))
@@ -196,6 +193,18 @@ class GramSums:
             if norms[side]:
                 sums[f"norm_{side}"] = here(tf.concat(norms[side], axis=-1))
         return sums | {f"groups/{name}": here(tf.add_n(values)) for name, values in extras.items()}
+
+    def _for_errors(self, form: str, prefix: str, x: Any, y: Any, group: Any) -> dict[str, Any]:
+        """What errors over images are made of."""
+        wanted, n = self.analysis.products(self.run), self.run.batch
+        found: dict[str, Any] = {}
+        if form in folded.GROUPED:
+            flat = folded.FORMS[form].vector is measures.flat
+            parts = shares.shares(x, y, n, group, wanted, flat=flat)
+            found |= {f"groups/{prefix}{key}": value for key, value in parts.items()}
+        if form == "u" and "pairs" in wanted:
+            found |= {f"pairs/{key}": value for key, value in pair_noise.moments(x, y, n, wanted).items()}
+        return found
 
     def _refuse_not_finite(self, sums: Mapping[str, np.ndarray]) -> None:
         for letter in "xy":

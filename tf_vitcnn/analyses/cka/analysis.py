@@ -19,7 +19,7 @@ from tf_vitcnn.analyses.base import Constants, PerMinibatch, Run, Totals, View, 
 from tf_vitcnn.analyses.cka import charts, images, training_claims
 from tf_vitcnn.analyses.cka.charts import DRAWINGS
 from tf_vitcnn.analyses.cka.claims import CLAIMS
-from tf_vitcnn.analyses.pairs import KEYS, Side, flat_views, rows_of, sides_of
+from tf_vitcnn.analyses.pairs import KEYS, Side, changes_of, flat_views, rows_of, sides_of
 from tf_vitcnn.charts import Drawing
 from tf_vitcnn.stats.resample import standard_error
 from tf_vitcnn.tables.attached import Attached
@@ -130,8 +130,8 @@ class CKA(PerMinibatch):
     def products(self, run: Run) -> frozenset[str]:
         """`--all-pairs` keeps both models' own matrices as well."""
         if self.pairs == "matching":
-            return frozenset({"matching"})
-        return frozenset({"xy", "xx", "yy"} if self.all_pairs else {"xy"})
+            return frozenset({"matching", "pairs"})
+        return frozenset({"xy", "xx", "yy", "pairs"} if self.all_pairs else {"xy", "pairs"})
 
     def table(self, totals: Totals, constants: Constants, run: Run) -> pd.DataFrame:
         """One row per pair; empty where a layer is constant."""
@@ -148,7 +148,7 @@ class CKA(PerMinibatch):
         return table
 
     def _part(self, totals: Totals, key: str, x: Side, y: Side, run: Run) -> pd.DataFrame:
-        value, change = self._value(totals, "", key, x, y), self._changes(totals, key, x, y)
+        value, change = self._value(totals, "", key, x, y), changes_of(totals, key, x, y, run)
         columns = {"cka": value, "cka_se": standard_error(change)}
         if self.biased:
             columns["cka_biased"] = self._value(totals, "biased/", key, x, y)
@@ -159,15 +159,6 @@ class CKA(PerMinibatch):
         """The mean of the draws' CKA; [lx, ly], or [l] for matching pairs."""
         xy, xx, yy = (totals[prefix + name] for name in (key, x.own, y.own))
         return self._ratio(xy, xx + x.dead, yy + y.dead).mean(axis=0)
-
-    def _changes(self, totals: Totals, key: str, x: Side, y: Side) -> np.ndarray:
-        """What CKA over all draws changes by without each group of images, of the same shape behind the groups."""
-        from tf_vitcnn.stats import shares
-
-        names, minibatches = (key, x.own, y.own), totals["count"].sum()
-        xy, xx, yy = (totals[name].sum(axis=0) / minibatches for name in names)
-        of_groups = tuple(totals[f"groups/{name}"] for name in names)
-        return shares.changes((xy, xx + x.dead, yy + y.dead), of_groups, totals["groups/images"])
 
     def _ratio(self, xy: np.ndarray, xx: np.ndarray, yy: np.ndarray) -> np.ndarray:
         if self.pairs == "matching":

@@ -75,10 +75,9 @@ class Localization(PerMinibatch):
         x, y = (hsic.constant(totals[f"norm_{side}"]) for side in "xy")
         if x.any() or y.any():
             run.note(f"localization: {x.sum()} tokens and {y.sum()} patches are constant and have no CKA")
-        xx, yy = np.where(x, np.nan, xx), np.where(y, np.nan, yy)
-        of_groups = tuple(totals[f"groups/{name}"] for name in names)
-        changes = shares.changes((xy, xx, yy), of_groups, totals["groups/images"])
-        return self.schema.check(self._rows(hsic.cka(xy, xx, yy), changes, run))
+        dead = [np.where(side, np.nan, 0.0) for side in (x, y)]
+        changes = shares.of_totals(totals, names, dead, run.images)
+        return self.schema.check(self._rows(hsic.cka(xy, xx + dead[0], yy + dead[1]), changes, run))
 
     def _rows(self, cka: np.ndarray, changes: np.ndarray, run: Run) -> pd.DataFrame:
         grids = self._grids(run)

@@ -17,7 +17,7 @@ import pandas as pd
 
 from tf_vitcnn import taps as names_of
 from tf_vitcnn.analyses.base import Constants, PerMinibatch, Run, Totals, View, require
-from tf_vitcnn.analyses.pairs import KEYS, Side, flat_views, rows_of, sides_of
+from tf_vitcnn.analyses.pairs import KEYS, Side, changes_of, flat_views, rows_of, sides_of
 from tf_vitcnn.analyses.similarity.charts import DRAWINGS, draw
 from tf_vitcnn.analyses.similarity.claims import CLAIMS
 from tf_vitcnn.stats.resample import standard_error
@@ -107,8 +107,9 @@ class Similarity(PerMinibatch):
         chance = measures.NEIGHBOURS / (run.batch - 1)
         values = {"cka": _ratio(totals, "", x, y), "rsa": _ratio(totals, "rsa/", x, y)}
         values["knn"] = measures.beyond_chance(shared, run.batch)
-        changes = {name: _changes(totals, prefix, x, y) for name, prefix in (("cka", ""), ("rsa", "rsa/"))}
-        changes["knn"] = _changes(totals, "knn/", x, y) / (1 - chance)
+        forms = {"cka": "", "rsa": "rsa/", "knn": "knn/"}
+        changes = {name: changes_of(totals, "xy", x, y, run, prefix) for name, prefix in forms.items()}
+        changes["knn"] /= 1 - chance
         errors = {f"{name}_se": standard_error(change) for name, change in changes.items()}
         if "procrustes/xy" in totals:
             values["procrustes"] = _placed(totals, rows, columns or rows)
@@ -122,16 +123,6 @@ def _ratio(totals: Totals, prefix: str, x: Side, y: Side) -> np.ndarray:
 
     xy, xx, yy = (totals[prefix + name] for name in ("xy", x.own, y.own))
     return cka(xy, xx + x.dead, yy + y.dead).mean(axis=0)
-
-
-def _changes(totals: Totals, prefix: str, x: Side, y: Side) -> np.ndarray:
-    """What that changes by without each group of images, [GROUPS, lx, ly]."""
-    from tf_vitcnn.stats import shares
-
-    names = tuple(prefix + name for name in ("xy", x.own, y.own))
-    xy, xx, yy = (totals[name].sum(axis=0) / totals["count"].sum() for name in names)
-    of_groups = tuple(totals[f"groups/{name}"] for name in names)
-    return shares.changes((xy, xx + x.dead, yy + y.dead), of_groups, totals["groups/images"])
 
 
 def _placed(totals: Totals, rows: Sequence[View], columns: Sequence[View]) -> np.ndarray:
