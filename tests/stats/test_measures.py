@@ -84,7 +84,10 @@ def test_overlaps_of_a_stack_with_itself_are_those_of_two_stacks(pair):
 
 
 @pytest.mark.parametrize("n", [8, 9])
-def test_shares_of_whole_matrices_are_their_rows_and_columns_products_by_group(n):
+@pytest.mark.parametrize("room", [2**22, 1], ids=["at once", "row by row"])
+def test_shares_of_whole_matrices_are_their_rows_and_columns_products_by_group(n, room, monkeypatch):
+    monkeypatch.setattr(shares, "ROOM", room)
+    monkeypatch.setattr(shares, "LEAST", min(room, 16))
     rng = np.random.default_rng(n)
     x, y = rng.normal(size=(2, 3, n, n)).astype(np.float32)
     group = np.arange(n) % 20
