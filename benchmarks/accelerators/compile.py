@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -82,23 +84,36 @@ def compiled(device: Any, module: str, effort: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Compiles every program that is not compiled yet."""
+    """Compiles every program that is not compiled yet, each distinct one once, several at a time."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--target", default="v5e", choices=[*TOPOLOGY, "h100"])
     parser.add_argument("--effort", default="low", choices=["low", "default"])
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--largest", type=float, default=math.inf, help="megabytes of a module")
+    parser.add_argument("--only", nargs="*", default=[], help="steps or models")
     asked = parser.parse_args()
+    begun, worked = time.perf_counter(), time.process_time()
     programs = json.loads((asked.folder / "programs.json").read_text())["programs"]
     path = asked.folder / f"compiled-{asked.target}.json"
     found = json.loads(path.read_text()) if path.exists() else {}
+
+    def wanted(name: str) -> bool:
+        uses = [json.loads(use) for use in programs[name]["uses"]]
+        named = not asked.only or any(use["step"] in asked.only or use["model"] in asked.only for use in uses)
+        return named and "error" in found.get(name, {"error": ""}) and programs[name]["module"] < asked.largest * 1e6
+
+    todo = sorted(filter(wanted, programs), key=lambda name: programs[name]["module"])  # the quick ones first
     device = device_of(asked.target)
-    for name in sorted(programs, key=lambda name: programs[name]["module"]):  # the quick ones first
-        if name in found and "error" not in found[name]:
-            continue
-        found[name] = compiled(device, (asked.folder / f"{name}.mlir").read_text(), asked.effort)
-        use = json.loads(next(iter(programs[name]["uses"]), "{}"))
-        print(asked.target, use.get("model"), use.get("step"), name, found[name], flush=True)
-        path.write_text(json.dumps(found, indent=1))
+    with ThreadPoolExecutor(asked.jobs) as pool:  # one process: libtpu lets no second one in
+        texts = ((asked.folder / f"{name}.mlir").read_text() for name in todo)
+        for name, said in zip(todo, pool.map(lambda text: compiled(device, text, asked.effort), texts), strict=True):
+            found[name] = said
+            use = json.loads(next(iter(programs[name]["uses"]), "{}"))
+            print(asked.target, use.get("model"), use.get("step"), name, said, flush=True)
+            path.write_text(json.dumps(found, indent=1))
+    spent = f"{time.perf_counter() - begun:.0f} s, {time.process_time() - worked:.0f} of a processor"
+    print(f"{len(todo)} programs compiled in {spent}")
 
 
 if __name__ == "__main__":

@@ -10,18 +10,20 @@ step runs, as Python's references say. Needs tensorflow-tpu, whose CPU-only whee
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 os.environ.update(TPU_SKIP_MDS_QUERY="1", TPU_ACCELERATOR_TYPE="v5litepod-4", TPU_WORKER_HOSTNAMES="localhost")
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from benchmarks.accelerators.modules import unnamed
 from tf_vitcnn.devices.start import start_tensorflow
 
 start_tensorflow()
@@ -64,14 +66,36 @@ class Device(Replicas):
         self.kind, self.plain, self.sharing, self.held = "TPU", True, 1, 0
         self.programs: dict[str, dict[str, Any]] = {}
         self.about: dict[str, Any] = {}
-        self.plans: dict[str, float] = {}
+        self.plans: dict[str, dict[str, float]] = {}
+        self.errors: dict[str, str] = {}
         self.weights: dict[str, int] = {}  # bytes of each model's
-        self.variables: list[Any] = []  # Keras variables that steps may read without being given them
+        self.variables: list[Any] = []  # the model's Keras variables
+        self.reads = False  # whether steps read them without being given them
         folder.mkdir(parents=True, exist_ok=True)
 
-    def plan(self, expected: float) -> None:
-        """What the project expects the present step's run to take."""
-        self.plans[json.dumps(self.about, sort_keys=True)] = expected
+    def plan(self, expected: float, images: int) -> None:
+        """What the project expects the present step's run to take, and how many images its calls here are of."""
+        self.plans[self.key] = {"bytes": expected, "images": images}
+        self.errors.pop(self.key, None)
+
+    def failed(self, error: Exception) -> None:
+        """Why the present step cannot be lowered."""
+        self.errors[self.key] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        print(f"{self.about} {self.errors[self.key]}", flush=True)
+
+    @property
+    def key(self) -> str:
+        """The present step."""
+        return json.dumps(self.about, sort_keys=True)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Steps that are lowered inside read the model's weights."""
+        self.reads = True
+        try:
+            yield
+        finally:
+            self.reads = False
 
     def values(self, weights: Sequence[Any]) -> Any:
         """The weights' places; they are counted once, with the model."""
@@ -92,7 +116,7 @@ class Device(Replicas):
                 lowered[key] = self.lower(step, specs)
             program, outputs = lowered[key]
             made = tf.nest.map_structure(lambda spec: Buffer(self, spec.shape, spec.dtype), outputs)
-            use = program["uses"].setdefault(json.dumps(self.about, sort_keys=True), {"calls": 0, "held": 0})
+            use = program["uses"].setdefault(self.key, {"calls": 0, "held": 0})
             use["calls"] += 1
             use["held"] = max(use["held"], self.held)
             return made
@@ -105,42 +129,39 @@ class Device(Replicas):
 
     def lower(self, step: Callable[..., Any], specs: Any) -> tuple[dict[str, Any], Any]:
         """The program of a step for these arguments, written as StableHLO, and what it gives."""
-        begun = time.perf_counter()
+        begun, worked = time.perf_counter(), time.process_time()
         given = [spec for spec in tf.nest.flatten(specs) if isinstance(spec, tf.TensorSpec)]
-
-        def packed(tensors: Sequence[Any]) -> Any:
-            rest = iter(tensors)
-            flat = [next(rest) if isinstance(s, tf.TensorSpec) else s for s in tf.nest.flatten(specs)]
-            return tf.nest.pack_sequence_as(specs, flat)
-
-        traced = tf.function(lambda *xs: step(*packed(xs)), autograph=False).get_concrete_function(*given)
-        read = {id(variable) for variable in traced.graph.variables}
-        weights = [variable for variable in self.variables if id(variable.value) in read]
+        # a step that reads weights without being given them is given all of them, in one trace
+        weights = self.variables if self.reads else []
+        outputs: list[Any] = []
 
         def pure(*xs: Any) -> Any:
+            rest = iter(xs[len(weights) :])
+            flat = [next(rest) if isinstance(s, tf.TensorSpec) else s for s in tf.nest.flatten(specs)]
             with keras.StatelessScope(list(zip(weights, xs[: len(weights)], strict=True))) as scope:
-                out = step(*packed(xs[len(weights) :]))
+                out = step(*tf.nest.pack_sequence_as(specs, flat))
             changed = [scope.get_current_value(w) for w in weights]
-            changed = [new for new, old in zip(changed, xs, strict=False) if new is not old]
-            return tf.nest.flatten(out), changed
+            outputs.append(tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), out))
+            return tf.nest.flatten(out), [new for new, old in zip(changed, xs, strict=False) if new is not old]
 
         signature = [*(tf.TensorSpec(w.shape, w.dtype) for w in weights), *given]
         ir = tf.function(pure, jit_compile=True, autograph=False).experimental_get_compiler_ir(*signature)
-        text = ir(stage="stablehlo", platform_name=self.platform)
+        text = unnamed(ir(stage="stablehlo", platform_name=self.platform))
         name = hashlib.sha256(text.encode()).hexdigest()[:16]
         if name not in self.programs:
             (self.folder / f"{name}.mlir").write_text(text)
-            nbytes = [int(np.prod(s.shape.as_list(), dtype=np.int64)) * s.dtype.size for s in signature]
+            made = [spec for spec in tf.nest.flatten(outputs[0]) if isinstance(spec, tf.TensorSpec)]
             self.programs[name] = {
-                "arguments": sum(nbytes),
-                "weights": sum(nbytes[: len(weights)]),
+                "weights": _nbytes(signature[: len(weights)]),
+                "arguments": _nbytes(given),
+                "outputs": _nbytes(made),
                 "module": len(text),
                 "lowering": round(time.perf_counter() - begun, 1),
+                "processor": round(time.process_time() - worked, 1),
                 "uses": {},
             }
             print(f"{self.about} {name} {len(text) / 1e6:.1f} MB {self.programs[name]['lowering']} s", flush=True)
-        outputs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), traced.structured_outputs)
-        return self.programs[name], outputs
+        return self.programs[name], outputs[0]
 
     def read(self) -> None:
         """Takes up what an earlier call lowered."""
@@ -148,11 +169,17 @@ class Device(Replicas):
         if path.exists():
             found = json.loads(path.read_text())
             self.weights, self.plans, self.programs = found["weights"], found["plans"], found["programs"]
+            self.errors = found["errors"]
 
     def write(self) -> None:
         """The list of programs, beside their modules."""
-        found = {"platform": self.platform, "weights": self.weights, "plans": self.plans, "programs": self.programs}
+        found = {"platform": self.platform, "weights": self.weights, "plans": self.plans}
+        found |= {"errors": self.errors, "programs": self.programs}
         (self.folder / "programs.json").write_text(json.dumps(found, indent=1))
+
+
+def _nbytes(specs: Sequence[Any]) -> int:
+    return sum(int(np.prod(s.shape.as_list(), dtype=np.int64)) * s.dtype.size for s in specs)
 
 
 def _structure(specs: Any) -> Any:

@@ -35,3 +35,12 @@ def readable(module: str) -> str:
         return f'dense<"0x{each}"> : tensor<{found[2]}>'
 
     return re.sub(r'dense<"0x([0-9A-Fa-f]+)"> : tensor<((?:\d+x)+i1)>', widened, module)
+
+
+def unnamed(module: str) -> str:
+    """The module without numbers and places of its trace: equal programs are then equal texts, and one is compiled."""
+    module = re.sub(r"^#loc.*\n", "", module, flags=re.MULTILINE)
+    module = re.sub(r' loc\((?:[^()"]|"[^"]*"|\([^()]*\))*\)', "", module)
+    names = dict.fromkeys(re.findall(r"^(?:module|\s*func\.func(?: \w+)?) (@[\w.]+)", module, flags=re.MULTILINE))
+    short = {name: "@main" if name == "@main" else f"@part{i}" for i, name in enumerate(names)}
+    return re.sub(r"@[\w.]+", lambda found: short.get(found[0], found[0]), module)

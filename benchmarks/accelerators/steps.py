@@ -29,6 +29,7 @@ from tf_vitcnn.walk.plan import plan_grams, plan_images
 CLASSES, SHOTS = 1000, 10  # ImageNet's probes
 MINIBATCH = 1024
 TRAINING = 128  # images in a training step
+FORWARD = 64  # images in a bare forward pass
 # where Keras' optimizer reaches past its variables for TensorFlow's, which a lowered step does not have
 STATEFUL = ("assign", "assign_add", "assign_sub", "_backend_update_step", "_apply_weight_decay", "_var_key")
 
@@ -68,7 +69,7 @@ def subject_of(name: str) -> Subject:
 
 def everything(device: Device, subject: Subject, budget: float, only: Sequence[str] | None = None) -> None:
     """Every step of every analysis of one subject, then the steps beside the walks."""
-    device.variables = list(subject.model.variables)
+    device.variables, device.reads = list(subject.model.variables), False
     for name in analyses.names():
         if only and name not in only:
             continue
@@ -81,10 +82,15 @@ def everything(device: Device, subject: Subject, budget: float, only: Sequence[s
                 analysis(device, kind(**fields), subject, budget)
             except BadInput as refused:  # a question that this network has no answer to
                 print(f"{subject.name}: {name}: {refused}", flush=True)
+            except Exception as error:  # whatever tracing and lowering raise is the finding
+                device.failed(error)
             device.write()
     for step in (minibatch_metric, forward):
         if not only or step.__name__ in only:
-            step(device, subject)
+            try:
+                step(device, subject)
+            except Exception as error:
+                device.failed(error)
             device.write()
 
 
@@ -106,13 +112,14 @@ def analysis(device: Device, asked: Analysis, subject: Subject, budget: float) -
     if isinstance(asked, PerMinibatch):
         minibatch(device, asked, run, budget)
     elif isinstance(asked, PerImage):
-        images(device, asked, run, budget)
+        with device.reading():
+            images(device, asked, run, budget)
 
 
 def minibatch(device: Device, asked: PerMinibatch, run: Run, budget: float) -> None:
     """Segments, folds and products of one minibatch; the largest that fits where the asked one does not."""
     plan = plan_grams([asked], [run], budget, 1, device.kind)
-    device.plan(plan.expected)
+    device.plan(plan.expected, run.batch)
     sums = GramSums(asked, run, device)
     gram = walk.GramWalk([sums], device, plan.segment.get)
     inputs = [
@@ -130,8 +137,8 @@ def minibatch(device: Device, asked: PerMinibatch, run: Run, budget: float) -> N
 
 def images(device: Device, asked: PerImage, run: Run, budget: float) -> None:
     """The step of every stage."""
-    plan = plan_images(run, list(asked.needs(run)), budget, asked)
-    device.plan(plan.expected)
+    plan = plan_images(run, list(asked.needs(run)), budget, asked, 1, device.kind)
+    device.plan(plan.expected, plan.micro)
     constants: dict[str, Any] = {}
     for stage in asked.stages(run):
         step = PerImageWalk([asked], stage, [run], device)
@@ -162,23 +169,26 @@ def minibatch_metric(device: Device, subject: Subject) -> None:
     sizes = sorted({int(np.prod(subject.model.output[tap].shape[1:])) for tap in taps})
     for precision in ("float32", "bfloat16"):
         device.about = {"model": subject.name, "step": "MinibatchCKA", "precision": precision}
-        gram = device.function(lambda x, p=precision: minibatch_cka._gram.python_function(x, p, True))
+        centred = device.function(lambda x, p=precision: minibatch_cka._centred.python_function(x, p))
+        gram = device.function(lambda blocks: minibatch_cka._narrow.python_function(blocks, "wide"))
         for size in (sizes[0], sizes[-1]):
-            gram(Buffer(device, (MINIBATCH, size), tf.float32))
+            gram(centred(Buffer(device, (MINIBATCH, size), tf.float32))[0])
     many = folded.TOGETHER
-    fold = device.function(minibatch_cka._folded.python_function)
+    fold = device.function(lambda *given: minibatch_cka._folded.python_function(*given, ("u",)))
     vectors, _ = fold(
         *(Buffer(device, shape, tf.float32) for shape in ((many, MINIBATCH, MINIBATCH), (many,), (many,)))
     )
-    device.function(folded.products)([vectors, vectors], [])
+    device.function(folded.products)([vectors["u"], vectors["u"]], [])
 
 
 def forward(device: Device, subject: Subject) -> None:
     """The bare forward pass, what everything else is measured against."""
     device.about = {"model": subject.name, "step": "forward", "precision": "float32"}
     last = subject.expose([subject.taps[-1]])
-    step = device.function(lambda x: last(x, training=False))
-    step(Buffer(device, (64, *subject.model.inputs[0].shape[1:]), tf.float32))
+    device.plan(0, FORWARD)
+    with device.reading():
+        step = device.function(lambda x: last(x, training=False))
+        step(Buffer(device, (FORWARD, *subject.model.inputs[0].shape[1:]), tf.float32))
 
 
 class Tape(tf.GradientTape):
@@ -206,6 +216,7 @@ def training(device: Device, name: str) -> None:
     model = subject_of(name).model
     for precision in ("float32", "bfloat16"):
         device.about = {"model": name, "step": "training", "precision": precision}
+        device.plan(0, TRAINING)
         recipe = Recipe(model=name, data="labelled", precision=precision).settled(CLASSES * SHOTS, 768, False)
         with mock.patch.multiple(TFOptimizer, **{n: getattr(BaseOptimizer, n) for n in STATEFUL}):
             net = learner(cast(model, precision), recipe, 100, False)
@@ -213,7 +224,7 @@ def training(device: Device, name: str) -> None:
             shape, classes = model.inputs[0].shape[1:], net.outputs[0].shape[-1]
             batch = Buffer(device, (TRAINING, *shape), tf.float32), Buffer(device, (TRAINING, classes), tf.float32)
             Tape.weights = net.trainable_variables
-            with mock.patch.object(tf, "GradientTape", Tape):
+            with mock.patch.object(tf, "GradientTape", Tape), device.reading():
                 device.function(lambda x, y, net=net: net.train_step((x, y)))(*batch)
 
 

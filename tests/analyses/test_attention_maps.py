@@ -4,10 +4,11 @@ import base64
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests import toys
 from tf_vitcnn.analyses import read_table
-from tf_vitcnn.analyses.attention_maps.analysis import rollout
+from tf_vitcnn.analyses.attention_maps.analysis import rollout, shrunk
 from tf_vitcnn.engine.door import run
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.report.collect import collect
@@ -55,6 +56,12 @@ def test_norms_are_those_of_the_blocks_tokens_over_their_median(table):
         assert set(rows["head"]) == {"norm"} and rows.attention.isna().all()
         expected = norm / np.median(norm, axis=1, keepdims=True)
         np.testing.assert_allclose(rows.norm.to_numpy().reshape(3, 6), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(32, 24), (31, 7), (96, 80)])
+def test_a_smaller_photograph_is_means_over_areas(size):
+    images = np.random.default_rng(0).normal(size=(2, 96, 80, 3)).astype("float32")
+    np.testing.assert_allclose(shrunk(images, size), tf.image.resize(images, size, "area"), atol=1e-5)
 
 
 def test_photographs_stand_beside_the_table_and_on_the_page(table, tmp_path):

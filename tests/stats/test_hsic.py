@@ -109,6 +109,14 @@ def _error(pairs):
     return np.sqrt(variance_once(twice, pairs, h, (2 / (images * (n - 1)), images)))
 
 
+def test_other_numbers_of_layers_in_one_process():
+    x = np.random.default_rng(0).normal(size=(12, 9)).astype("float32")
+    for count in (2, 3, 5):
+        metric = MinibatchCKA()
+        metric.update_state([x] * count)
+        np.testing.assert_allclose(metric.result(), np.ones((count, count)), atol=1e-5)
+
+
 def test_constant_layers_have_none_and_duplicates_are_one():
     x, y, _ = layers(16, 40, 10)
     metric = MinibatchCKA()

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from tf_vitcnn.errors import BadInput
@@ -56,3 +57,18 @@ def test_parts_of_the_dead_go_and_those_of_the_living_stay(tmp_path):
     (tmp_path / ".a[1].x.part.csv").write_text("somebody's")
     discard_parts(tmp_path / "a[1].csv", tmp_path / "nowhere" / "b.csv")
     assert names(tmp_path) == sorted([f".a[1].{os.getppid()}.part.csv", ".a[1].x.part.csv"])
+
+
+def test_files_and_states_in_a_bucket(tmp_path, monkeypatch):
+    from tests import bucket
+    from tf_vitcnn.tables import state
+
+    monkeypatch.setenv(bucket.ROOT, str(tmp_path))
+    write({"gs://b/a.json": b"old", "gs://b/a.csv": b"old"})
+    write({"gs://b/a.json": b"new", "gs://b/a.csv": b"new"})
+    state.save("gs://b/.a.resume.npz", {"step": 3}, {"totals:x": np.arange(4)})
+    with state.reading("gs://b/.a.resume.npz", "a state") as (header, arrays):
+        assert header == {"step": 3} and list(arrays["totals:x"]) == [0, 1, 2, 3]
+    discard_parts("gs://b/a.csv")
+    assert names(tmp_path / "b") == [".a.resume.npz", "a.csv", "a.json"]
+    assert (tmp_path / "b" / "a.csv").read_bytes() == b"new"

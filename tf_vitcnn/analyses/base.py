@@ -177,6 +177,10 @@ class PerImage(Analysis):
         """Bytes that a bound step, or its totals, hold beside the model."""
         return 0.0
 
+    def on_device(self, run: Run) -> float:
+        """Bytes that a compiled step is given, gives or keeps for gradients, beside model, images and what is live."""
+        return 0.0
+
     def constants(self, stage: Stage, totals: Totals, constants: Constants, run: Run) -> dict[str, Any]:
         """What a finished stage hands to the next ones, on the host (arrays; saved with the totals)."""
         return {}

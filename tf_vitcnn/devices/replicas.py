@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_vitcnn.devices.strategy import kind_of, rank
+from tf_vitcnn.devices.strategy import devices_of, kind_of, rank
 
 
 class Replicas:
@@ -22,6 +22,7 @@ class Replicas:
             self.local = len(extended.worker_devices)
         self.first = rank(strategy) * self.local
         self.kind = kind_of(strategy)
+        self.devices = devices_of(strategy)  # of the local replicas
         self.sharing = self.local if self.kind == "CPU" else 1  # replicas in one memory
         self.plain = self.count == 1
         self.alone = self.count == self.local  # no other worker
@@ -33,6 +34,12 @@ class Replicas:
         return self.strategy.experimental_distribute_values_from_function(
             lambda context: values[context.replica_id_in_sync_group - self.first]
         )
+
+    def placed(self, values: Sequence[Any]) -> Any:
+        """One value (a nest of tensors) per local replica, on its way to the replica's own device already."""
+        if self.kind == "CPU":
+            return self.spread(values)
+        return self.spread([_on(device, value) for device, value in zip(self.devices, values, strict=True)])
 
     def values(self, weights: Sequence[Any]) -> Any:
         """The values of Keras variables on each local replica, as the argument of a call; not copied.
@@ -69,7 +76,8 @@ class Replicas:
     def _whole(self, key: str, value: Any) -> Any:
         if self.plain or not self.alone or not key.startswith("rows/"):
             return value
-        return tf.concat(self.strategy.experimental_local_results(value), axis=0)
+        with tf.device("CPU:0"):  # they come from several devices, and go to the host
+            return tf.concat(self.strategy.experimental_local_results(value), axis=0)
 
     def broadcast(self, number: int) -> int:
         """The chief's number, on every worker."""
@@ -93,3 +101,8 @@ class Replicas:
 
         found = self.strategy.experimental_local_results(add())[0].numpy()
         return [int(value) for value in found[:: self.local]]
+
+
+def _on(device: str, value: Any) -> Any:
+    with tf.device(device):
+        return tf.nest.map_structure(tf.identity, value)

@@ -100,7 +100,9 @@ class Loops:
         runs = [self.session.runs[i] for i in group]
         per_image = [a for a in analyses if isinstance(a, PerImage)]
         needed = self._needed(per_image, runs)
-        plan = plan_images(runs[0], needed, self.session.budget, per_image[0], self.replicas.sharing)
+        plan = plan_images(
+            runs[0], needed, self.session.budget, per_image[0], self.replicas.sharing, self.replicas.kind
+        )
         if (only := at_once(runs[0])) and self.request.batch not in (None, only):
             raise BadInput(
                 f"{runs[0].subject.name} is opened for {only} images at a time: pass --batch {only}, or none"

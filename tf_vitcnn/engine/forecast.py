@@ -82,7 +82,9 @@ def _pass(session: Session, group: Sequence[int]) -> Pass:
         products = features(grams, runs) * runs[0].batch * _seconds_per_product(runs[0].batch)
     else:
         needs = dict.fromkeys(tap for analysis, run in zip(others, runs, strict=True) for tap in analysis.needs(run))
-        plan = plan_images(runs[0], list(needs), session.budget, others[0], session.replicas.sharing)
+        plan = plan_images(
+            runs[0], list(needs), session.budget, others[0], session.replicas.sharing, session.replicas.kind
+        )
         images, work, size = runs[0].images, max(analysis.passes(runs[0]) for analysis in others), ""
     forward = sum(_seconds_per_image(subject, plan.micro) for subject in session.subjects)
     minutes = (forward * work + products / 2) * images / session.replicas.count / 60

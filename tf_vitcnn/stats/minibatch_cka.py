@@ -153,12 +153,26 @@ def _rows(layer: Any) -> Any:
     return tf.reshape(layer, [layer.shape[0], -1])
 
 
-@tf.function(jit_compile=True)
 def _gram(x: Any, precision: str, product: hsic.Product) -> tuple[Any, Any]:
+    """One layer's Gram [n, n] of centred features, and their mean's squared norm."""
+    blocks, offset = _centred(x, precision)
+    # XLA emulates bfloat16 on CPUs, whatever units they have; TensorFlow's own product does not
+    return (_narrow if product == "narrow" else _compiled)(blocks, product), offset
+
+
+@tf.function(jit_compile=True)
+def _centred(x: Any, precision: str) -> tuple[list[Any], Any]:
     mean = tf.reduce_mean(x, axis=0)
     centred = tf.cast(x - mean, precision)[None]
-    blocks = [centred[:, i : i + hsic.BLOCK] for i in range(0, x.shape[0], hsic.BLOCK)]
-    return hsic.gram(blocks, product)[0], tf.reduce_sum(tf.square(mean))
+    return [centred[:, i : i + hsic.BLOCK] for i in range(0, x.shape[0], hsic.BLOCK)], tf.reduce_sum(tf.square(mean))
+
+
+@tf.function
+def _narrow(blocks: Sequence[Any], product: hsic.Product) -> Any:
+    return hsic.gram(blocks, product)[0]
+
+
+_compiled = tf.function(_narrow.python_function, jit_compile=True)
 
 
 @tf.function
@@ -170,6 +184,6 @@ _products = tf.function(folded.products, reduce_retracing=True)
 _moments = tf.function(pair_noise.moments, reduce_retracing=True)
 
 
-@tf.function(reduce_retracing=True)
+@tf.function
 def _shares(x: folded.Stack, y: folded.Stack, n: int, group: Any, flat: bool) -> dict[str, Any]:
     return shares.shares(x, y, n, tf.cast(group, tf.int32), flat=flat)

@@ -3,7 +3,7 @@
 from tf_vitcnn.surgery.alike import Likeness
 from tf_vitcnn.surgery.expose import About, about, expose, open_attention
 from tf_vitcnn.surgery.roles import Addition, Layout, additions, layout, stage
-from tf_vitcnn.surgery.segments import Segment, segments
+from tf_vitcnn.surgery.segments import Segment, live, segments
 from tf_vitcnn.surgery.skips import without_skips
 from tf_vitcnn.surgery.structure import structure
 
@@ -17,6 +17,7 @@ __all__ = [
     "additions",
     "expose",
     "layout",
+    "live",
     "open_attention",
     "segments",
     "stage",

@@ -35,6 +35,7 @@ class Segment:
     taps: tuple[str, ...]  # the names it files, in depth order
     carry_shapes: dict[str, tuple[int | None, ...]]  # what it hands on, by the tensor's name
     bytes_per_image: int  # of its taps, its carry and the one it was given, each tensor once
+    carries: Sequence[int]  # bytes per image of what it is given and of what it hands on
     operations: tuple[str, ...]  # the names of what it runs
     nodes: Sequence[Node] = field(repr=False)
     reads: Sequence[Tensor] = field(repr=False)
@@ -76,6 +77,19 @@ def segments(model: keras.Model, taps: Sequence[str], budget: float | None = Non
     choices = [[plan.segment(*ends) for ends in itertools.pairwise(cuts)] for cuts in plan.cuttings(budget)]
     # finer than need be where more of them are alike then: each kind is traced and compiled for itself
     return min(choices, key=lambda pieces: len({piece.likeness[0] for piece in pieces}))
+
+
+def live(model: keras.Model, taps: Sequence[str]) -> int:
+    """Bytes per image that are held where most are, while `taps` are computed and each is read as soon as it is there.
+
+    A call holds what it reads, what it gives, and what later calls read.
+    """
+    outputs = _tap_tensors(model, taps)
+    inputs = flat(model.inputs)
+    nodes = calls(inputs, list(outputs.values()))
+    plan = _Plan(inputs, nodes, outputs)
+    held = ({*plan.live(place), *map(id, node.outputs)} for place, node in enumerate(nodes))
+    return max(sum(plan.size.get(key, 0) for key in each) for each in held)
 
 
 def _tap_tensors(model: keras.Model, taps: Sequence[str]) -> dict[str, Tensor]:
@@ -198,6 +212,7 @@ class _Plan:
             taps=tuple(files),
             carry_shapes={self.names[id(t)]: tuple(t.shape) for t in hands_on},
             bytes_per_image=sum(self.size.get(key, 0) for key in held),
+            carries=[sum(self.size.get(id(t), 0) for t in each) for each in (reads, hands_on)],
             operations=tuple(node.operation.name for node in self.nodes[first:last]),
             nodes=self.nodes[first:last],
             reads=reads,

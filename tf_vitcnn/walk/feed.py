@@ -47,7 +47,20 @@ def feed(
     preprocessings: Sequence[Any],
     replicas: Replicas,
 ) -> Iterator[Fed]:
-    """The micro-batches of this process, in order, read ahead of the computation."""
+    """The micro-batches of this process, in order, read ahead of the computation.
+
+    Each is on its way to the devices before the one before it is computed on.
+    """
+    fed = _in_order(source, picked, positions, preprocessings, replicas)
+    ahead = next(fed, None)
+    while ahead is not None:
+        now, ahead = ahead, next(fed, None)
+        yield now
+
+
+def _in_order(
+    source: Source, picked: Picked, positions: np.ndarray, preprocessings: Sequence[Any], replicas: Replicas
+) -> Iterator[Fed]:
     micro = positions.shape[-1]
     flat = positions.reshape(-1, replicas.count, micro)
     mine = flat[:, replicas.first : replicas.first + replicas.local]
@@ -69,4 +82,4 @@ def feed(
                     role=tf.constant(picked.roles[at].astype(np.int32)),
                 )
             )
-        yield Fed(replicas.spread(batches), flat[step].reshape(-1))
+        yield Fed(replicas.placed(batches), flat[step].reshape(-1))

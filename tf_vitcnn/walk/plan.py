@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from tf_vitcnn import surgery
 from tf_vitcnn.analyses.base import PerImage, PerMinibatch, Run
@@ -18,8 +19,14 @@ from tf_vitcnn.walk.gram_sums import likeness
 
 RUNTIME = 0.9 * GB  # TensorFlow itself, the input pipeline and the allocator's slack: on the machine, not on a device
 TRANSIENT = 0.4 * GB  # what the operations of one micro-batch may hold inside a segment
-SPLIT = 2.0  # copies of a tap that a TPU's compiler makes to multiply float32 by way of bfloat16; up to 1.9 were seen
 JOINED = 1.1  # one tap's chunks are copied once more while its Gram is made
+
+# What XLA keeps of a step beside its arguments and results, as TPUs' compiler said of all steps of five networks
+# (benchmarks/accelerators): it fuses taps into the sums that read them, so what counts is what is live at one moment.
+FOLD = 5.0  # Gram matrices of one call that are held while they are centred and folded
+STACKS = 3.0  # times the stacks of Grams while they are multiplied
+COPIES = 4.0  # times what is live where most is: operands in parts of bfloat16, and other layouts
+SLACK = 1.1  # small sizes are rounded up to whole tiles
 
 
 @dataclass(frozen=True)
@@ -32,16 +39,26 @@ class WalkPlan:
 
 
 def plan_images(
-    run: Run, names: Sequence[str], budget: float, analysis: PerImage | None = None, sharing: int = 1
+    run: Run,
+    names: Sequence[str],
+    budget: float,
+    analysis: PerImage | None = None,
+    sharing: int = 1,
+    kind: str = "CPU",
 ) -> WalkPlan:
     """Micro-batch of a per-image walk: 32 (or the analysis' own), fewer where their taps would take half the budget.
 
-    `sharing`: how many replicas live in one memory.
+    `sharing`: how many replicas live in one memory; `kind`: what they compute on.
     """
     image = math.prod(run.subject.model.inputs[0].shape[1:]) * 4
-    each = image + 3 * sum(nbytes(run.subject.model.output[name]) for name in names)
-    weights = _weights(run)
     most = (analysis.micro if analysis else None) or 32
+    weights = _weights(run)
+    if kind == "TPU":  # one program, and the next images beside these
+        each = 2 * image + COPIES * surgery.live(run.subject.model, names)
+        fixed = weights + (analysis.on_device(run) if analysis else 0)
+        micro = at_once(run) or max(1, min(most, int((budget - fixed) / each)))
+        return WalkPlan(micro, {}, SLACK * (fixed + micro * each))
+    each = image + 3 * sum(nbytes(run.subject.model.output[name]) for name in names)
     fits = max(1, min(most, int((budget - RUNTIME - weights) / 2 / max(each, 1) / sharing)))
     micro = at_once(run) or fits
     held = analysis.held(run) if analysis else 0
@@ -57,29 +74,37 @@ def plan_grams(
     """
     run = runs[0]
     reads = [_read(analyses, runs, side) for side in range(len(run.subjects))]
-    n, fixed = run.batch, _fixed(analyses, runs, sharing, kind)
+    n, fixed, ending = run.batch, _fixed(analyses, runs, sharing, kind), _ending(analyses, runs, kind)
+    narrow = kind != "CPU" and {a.product_type() for a in analyses} == {"bfloat16"}
+    measure = partial(_widest, machine=kind == "CPU", each=0.5 if narrow else 1.0)
     left = (budget - fixed(n)) / (n * sharing)
     least, held, widest, step = 0.0, {}, 1.0, 1.0
     for side, subject in enumerate(run.subjects):
         if not reads[side]:
             continue
-        least = max(least, _widest(subject, reads[side], 0.0))
+        least = max(least, measure(subject, reads[side], 0.0))
         # a block or so at a time; finer cuts only where memory asks for them
         most = JOINED * max(reads[side].values())
-        held[side] = None if _widest(subject, reads[side], None) <= left else max(left, 0.0) / most
-        widest = max(widest, _widest(subject, reads[side], held[side]))
+        held[side] = None if measure(subject, reads[side], None) <= left else max(left, 0.0) / most
+        widest = max(widest, measure(subject, reads[side], held[side]))
         # of all taps: analyses round alike whether they share their pass or not
         step = max(step, _widest(subject, Counter(subject.taps), None))
-    if least > left:
-        fits = _largest(n, lambda m: fixed(m) + sharing * m * least <= budget)
+
+    def needs(m: int, segment: float) -> float:
+        return max(fixed(m) + sharing * m * segment, ending(m))
+
+    if needs(n, least) > budget:
+        fits = _largest(n, lambda m: needs(m, least) <= budget)
         advice = f"the largest minibatch that fits is {fits}: pass --batch {fits}, or more --memory"
         raise TooLarge(
-            f"minibatches of {n} images need {(fixed(n) + sharing * n * least) / GB:.1f} GB, and "
+            f"minibatches of {n} images need {needs(n, least) / GB:.1f} GB, and "
             f"{budget / GB:.1f} GB are allowed; {advice if fits else 'no minibatch fits: pass more --memory'}",
             fits,
         )
-    micro = at_once(run) or int(min(n, max(1, min(64, TRANSIENT / step))))
-    return WalkPlan(micro, held, fixed(n) + sharing * n * widest)
+    micro = int(min(n, max(1, min(64, TRANSIENT / step))))
+    if kind != "CPU":  # whole tiles: chunks of other sizes are copied, and padded, before they are multiplied
+        micro = 1 << micro.bit_length() - 1
+    return WalkPlan(at_once(run) or micro, held, needs(n, widest))
 
 
 def features(analyses: Sequence[PerMinibatch], runs: Sequence[Run]) -> float:
@@ -108,20 +133,31 @@ def hsic_bytes(n: int) -> float:
 
 def _fixed(analyses: Sequence[PerMinibatch], runs: Sequence[Run], sharing: int, kind: str) -> Callable[[int], float]:
     """What minibatches of n images take beside their taps, as a function of n."""
-    run, counts = runs[0], [_keys(a, bound) for a, bound in zip(analyses, runs, strict=True)]
+    run, together = runs[0], _together(analyses, runs)
     folded = sum(_folded(a, bound) for a, bound in zip(analyses, runs, strict=True))
-    together = min(TOGETHER, max(max(keys) for keys in counts))
-    read = {(s, tap) for s, subject in enumerate(run.subjects) for tap in _read(analyses, runs, s)}
-    widest = max((nbytes(run.subjects[s].model.output[tap]) for s, tap in read), default=0)
-    runtime, split = (RUNTIME, 0.0) if kind == "CPU" else (0.0, SPLIT * widest)
-    image = 2 * sum(math.prod(s.model.inputs[0].shape[1:]) * 4 for s in run.subjects)
+    image = sum(math.prod(s.model.inputs[0].shape[1:]) * 4 for s in run.subjects)
+    # on a machine the images' chunks are joined, and so are the stack's blocks while segments still hold theirs
+    runtime, images, joined = (RUNTIME, 2, 1.15) if kind == "CPU" else (0.0, 1, 1.0)
 
     def taken(n: int) -> float:
-        # the stack, its blocks while they are joined, and the Grams of one call with their temporaries
-        stack = hsic_bytes(n) * folded * 1.15 + 5 * together * n * n * 4
-        return runtime + TRANSIENT + _weights(run) + sharing * (stack + n * (image + split))
+        # the stack, and the Grams of one call with their temporaries
+        stack = hsic_bytes(n) * folded * joined + FOLD * together * n * n * 4
+        return runtime + TRANSIENT + _weights(run) + sharing * (stack + n * images * image)
 
     return taken
+
+
+def _ending(analyses: Sequence[PerMinibatch], runs: Sequence[Run], kind: str) -> Callable[[int], float]:
+    """What a minibatch of n images takes on a device when its stacks are multiplied, as a function of n."""
+    run = runs[0]
+    folded = sum(_folded(a, bound) for a, bound in zip(analyses, runs, strict=True)) if kind != "CPU" else 0
+    image = sum(math.prod(s.model.inputs[0].shape[1:]) * 4 for s in run.subjects)
+    return lambda n: _weights(run) + n * image + STACKS * hsic_bytes(n) * folded
+
+
+def _together(analyses: Sequence[PerMinibatch], runs: Sequence[Run]) -> int:
+    """How many Grams one call makes at most."""
+    return min(TOGETHER, max(max(_keys(a, bound)) for a, bound in zip(analyses, runs, strict=True)))
 
 
 def _folded(analysis: PerMinibatch, run: Run) -> float:
@@ -142,12 +178,19 @@ def _keys(analysis: PerMinibatch, run: Run) -> list[int]:
     return [len(view.keys) for side in analysis.views(run) for view in side]
 
 
-def _widest(subject: Subject, reads: Counter[str], budget: float | None) -> float:
-    """Bytes per image of the widest segment; a tap that several views read is kept once for each."""
+def _widest(
+    subject: Subject, reads: Counter[str], budget: float | None, machine: bool = True, each: float = 1.0
+) -> float:
+    """Bytes per image of the widest segment; a tap that several views read is kept once for each.
+
+    On a device what is filed is centred, so never the carry itself, and `each` number takes that share of float32; a
+    chunk of the carry makes place for the next one.
+    """
     pieces = surgery.segments(subject.model, [tap for tap in subject.taps if tap in reads], budget)
-    return JOINED * max(
-        s.bytes_per_image + sum((reads[tap] - 1) * nbytes(subject.model.output[tap]) for tap in s.taps) for s in pieces
-    )
+    size = {tap: nbytes(subject.model.output[tap]) for tap in reads}
+    if machine:
+        return JOINED * max(s.bytes_per_image + sum((reads[tap] - 1) * size[tap] for tap in s.taps) for s in pieces)
+    return max(sum(each * reads[tap] * size[tap] for tap in s.taps) + max(s.carries) for s in pieces)
 
 
 def _largest(n: int, fits: Callable[[int], bool]) -> int:

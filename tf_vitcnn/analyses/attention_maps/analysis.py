@@ -80,7 +80,7 @@ class AttentionMaps(PerImage):
         """Each image's maps [b, heads, k] and rollout [b, k] over the grid's keys, and its photograph."""
         import tensorflow as tf
 
-        rows: dict[str, Any] = {"rows/photo": tf.image.resize(batch.images, _small(run.subject), "area")}
+        rows: dict[str, Any] = {"rows/photo": shrunk(batch.images, _small(run.subject))}
         for tap in run.taps[0]:
             extra = len(attention_grid(run.subject, tap).extra)
             seen = _of_query(tf.cast(taps[tap], tf.float32), extra)  # [b, n, k]
@@ -129,6 +129,21 @@ def rollout(probs: Sequence[Any]) -> Any:
     return through
 
 
+def shrunk(images: Any, size: tuple[int, int]) -> Any:
+    """Images [b, h, w, c] whose pixels are means over areas: as products, since TPUs have no kernel for ResizeArea."""
+    import tensorflow as tf
+
+    rows, cols = (tf.constant(_areas(*sides)) for sides in zip(images.shape[1:3], size, strict=True))
+    return tf.einsum("gh,bhwc,kw->bgkc", rows, images, cols)
+
+
+def _areas(size: int, out: int) -> np.ndarray:
+    """What each of `size` pixels has of each of `out` larger ones, [out, size]; rows sum to one."""
+    edges, pixels = np.linspace(0, size, out + 1), np.arange(size)
+    inside = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return (np.maximum(inside, 0) * out / size).astype(np.float32)
+
+
 def _of_query(probs: Any, extra: int) -> Any:
     """What the first token, the class token, attends to on the grid; the mean token where all have places."""
     import tensorflow as tf
@@ -151,8 +166,8 @@ def _rolled(subject: Subject) -> list[str]:
 def _small(subject: Subject) -> tuple[int, int]:
     """Height and width of a photograph beside the table."""
     height, width = (int(side) for side in subject.model.inputs[0].shape[1:3])
-    shrunk = min(1.0, SIDE / max(height, width))
-    return max(1, round(height * shrunk)), max(1, round(width * shrunk))
+    scale = min(1.0, SIDE / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def _outputs(run: Run) -> list[str]:

@@ -130,6 +130,17 @@ class Probe(PerImage):
         plan = self.plan(run)
         return float(max(sum(map(plan.nbytes, group)) for group in plan.groups))
 
+    def on_device(self, run: Run) -> float:
+        """One micro-batch's sums of the largest group of layers, or its probes."""
+        plan = self.plan(run)
+
+        def nbytes(reader: Reader) -> int:
+            p = reader.grid.channels
+            sums = 0 if plan.as_rows(reader) else 2 * p * (p + plan.classes)
+            return 4 * len(reader.names) * max(sums, p * plan.classes)
+
+        return float(max(sum(map(nbytes, group)) for group in plan.groups))
+
     def stages(self, run: Run) -> Sequence[Stage]:
         """Per group of layers: pivots from a micro-batch where sums are taken, training images, test images."""
         self._check(run)

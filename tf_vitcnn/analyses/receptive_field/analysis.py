@@ -129,6 +129,10 @@ class ReceptiveField(PerImage):
         """Activations of the widest chunk, about twice: the tape's and the backward pass' own."""
         return max(2 * part.row_bytes * part.chunks.weight.shape[1] for part in self.parts(run))
 
+    def on_device(self, run: Run) -> float:
+        """Activations of the widest chunk: what a backward pass reads, XLA keeps or computes again."""
+        return max(part.row_bytes * part.chunks.weight.shape[1] for part in self.parts(run))
+
     def cell_of(self, subject: Subject) -> int:
         """Pixels of a cell's side: as asked for, else the largest divisor of the patch size up to WIDEST."""
         height, width = image_size(subject)
