@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.update(TPU_SKIP_MDS_QUERY="1", TPU_ACCELERATOR_TYPE="v5litepod-4", TPU_WORKER_HOSTNAMES="localhost")
+os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "true"  # no device is taken: several processes may look
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.accelerators.modules import unnamed
