@@ -13,7 +13,7 @@ from keras.src.backend.tensorflow.optimizer import TFOptimizer
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 
 from benchmarks.accelerators.lower import Buffer, Device
-from tf_vitcnn import analyses, surgery
+from tf_vitcnn import analyses
 from tf_vitcnn.analyses.base import Analysis, Batch, PerImage, PerMinibatch, Run
 from tf_vitcnn.checkpoints.load import load
 from tf_vitcnn.data.base import Source
@@ -49,22 +49,49 @@ class Labelled(Source):
         return np.arange(self.size, dtype=np.int32) % CLASSES
 
 
-def foreign() -> Subject:
-    """A transformer of Keras' own layers, its attention opened by surgery."""
-    images = x = keras.Input((224, 224, 3))
-    x = keras.layers.Reshape((196, 384))(keras.layers.Conv2D(384, 16, 16)(x))
-    for i in range(6):
-        y = keras.layers.LayerNormalization()(x)
-        x = keras.layers.Add(name=f"mid{i}")([x, keras.layers.MultiHeadAttention(6, 64, name=f"mha{i}")(y, y)])
-        y = keras.layers.Dense(1536, activation="gelu")(keras.layers.LayerNormalization()(x))
-        x = keras.layers.Add(name=f"post{i}")([x, keras.layers.Dense(384)(y)])
-    model = surgery.open_attention(keras.Model(images, keras.layers.GlobalAveragePooling1D()(x)))
-    return Subject("foreign", model, Preprocessing((224, 224)), {"family": "foreign", "patch_size": 16})
+class Block(keras.layers.Layer):
+    """Attention and a perceptron, as a user writes them."""
+
+    def __init__(self, width: int, heads: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.norms = [keras.layers.LayerNormalization() for _ in range(2)]
+        self.attention = keras.layers.MultiHeadAttention(heads, width // heads)
+        self.dense = [keras.layers.Dense(4 * width, activation="gelu"), keras.layers.Dense(width)]
+
+    def call(self, x: Any) -> Any:
+        """One block."""
+        y = self.norms[0](x)
+        x = x + self.attention(y, y)
+        return x + self.dense[1](self.dense[0](self.norms[1](x)))
+
+
+class Foreign(keras.Model):
+    """A small vision transformer that is a user's own class: nobody declared its taps."""
+
+    def __init__(self, width: int = 384, heads: int = 6, depth: int = 6) -> None:
+        super().__init__(name="foreign")
+        self.embed = keras.layers.Conv2D(width, 16, 16)
+        self.blocks = [Block(width, heads, name=f"block{i}") for i in range(depth)]
+        self.norm = keras.layers.LayerNormalization()
+        self.pool = keras.layers.GlobalAveragePooling1D()
+        self.head = keras.layers.Dense(CLASSES)
+
+    def call(self, images: Any) -> Any:
+        """Logits."""
+        x = self.embed(images)
+        x = keras.ops.reshape(x, (-1, x.shape[1] * x.shape[2], x.shape[3]))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.pool(self.norm(x)))
 
 
 def subject_of(name: str) -> Subject:
-    """A network on random weights."""
-    return foreign() if name == "foreign" else load(f"{name}@random")
+    """A network on random weights: of the catalog, of keras.applications (`keras:NAME`), or a user's, opened."""
+    if name != "foreign":
+        return load(name if "@" in name else f"{name}@random")
+    model = Foreign()
+    model(np.zeros([1, 224, 224, 3], np.float32))
+    return load(model, name=name, preprocessing=Preprocessing((224, 224)))
 
 
 def everything(device: Device, subject: Subject, budget: float, only: Sequence[str] | None = None) -> None:

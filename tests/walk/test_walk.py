@@ -398,3 +398,23 @@ def test_equal_blocks_share_a_trace_and_give_the_same_bytes(monkeypatch):
     alone = tf_vitcnn.run("cka", deep, "noise", **settings)
     pd.testing.assert_frame_equal(shared, alone, check_exact=True)
     assert made[0].programs <= 5 and made[1].programs == len(made[1].chain) >= 8
+
+
+def test_a_deep_networks_segments_and_folds_are_four_programs_each_at_most(monkeypatch):
+    """As many blocks as a ViT-H/14 has."""
+    from tf_vitcnn.analyses.base import Picked, Run
+    from tf_vitcnn.analyses.cka.analysis import CKA as Analysis
+    from tf_vitcnn.data.sources import batches, open_source
+    from tf_vitcnn.walk.gram_sums import GramSums
+
+    monkeypatch.setattr(gram_sums, "LARGE", math.inf)  # as devices do, not by the host
+    deep, source, replicas = toys.vit(depth=32), open_source("noise"), Replicas(named_strategy("cpu"))
+    analysis, indices = Analysis(repeats=1), np.arange(8)
+    bound = Run((deep,), (tuple(analysis.default_taps(deep)),), images=8, batch=8)
+    sums = GramSums(analysis, bound, replicas)
+    gram = GramWalk([sums], replicas)
+    gram.prepare([next(iter(batches(source, indices, (deep.preprocessing,), 8)))[0][0]])
+    fed = feed(source, Picked(indices, indices * 0), minibatch_chunks(1, 8, 8, 1), [deep.preprocessing], replicas)
+    gram.step([next(fed).batch], [tf.constant(0)], [tf.constant(1.0)])
+    assert len(gram.chain) > 12 and gram.programs <= 5  # the images themselves among them
+    assert sums._gram.experimental_get_tracing_count() <= 4
