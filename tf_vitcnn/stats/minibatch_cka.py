@@ -180,8 +180,8 @@ def _folded(grams: Any, scales: Any, offsets: Any, forms: tuple[str, ...]) -> tu
     return folded.vectors(grams, scales, offsets, forms)
 
 
-_products = tf.function(folded.products, reduce_retracing=True)
-_moments = tf.function(pair_noise.moments, reduce_retracing=True)
+_products = tf.function(folded.products)
+_moments = tf.function(pair_noise.moments)
 
 
 @tf.function
