@@ -25,6 +25,7 @@ class Drawing:
 
     `fits` says by its sidecar whether a table is drawn so. `together`: all tables of the same data that fit are drawn
     in the same panels, their rows under each other (lines of several models); else each table has panels of its own.
+    `of` names the table beside the analysis' own that is drawn, where it is not that one.
     `shared` names the column whose range all panels of a figure share: `draw` then gets it as its second argument.
     """
 
@@ -35,6 +36,7 @@ class Drawing:
     fits: Callable[[dict[str, Any]], bool] = lambda sidecar: True
     together: bool = False
     shared: str = ""
+    of: str = ""
 
     def panels(self, tables: Sequence[pd.DataFrame]) -> list[list[Panel]]:
         """The panels of each table, on scales that can be compared."""

@@ -27,7 +27,7 @@ from tf_vitcnn.verdicts.seeds import over_seeds
 from tf_vitcnn.verdicts.verdict import order, to_csv
 
 CLAIMS = "claims.csv"
-APART = ("training_log", "scale", "cka_images")  # tables that no figure of the paper shows
+APART = ("training_log", "scale")  # tables that no figure of the paper shows
 
 
 class Shown(Report):
@@ -66,6 +66,8 @@ def gather(root: epath.Path) -> tuple[list[Result], list[str]]:
             if sidecar["analysis"] in APART:
                 continue
             table = read_table(csv)
+            if sidecar["analysis"] not in analyses.names() and "pictures" not in table.attrs:
+                continue  # a table beside an analysis' own shows its pictures, and nothing else
             record.check(sidecar)
             found = parts(Result.of(table, path))
             for part in found:

@@ -33,7 +33,7 @@ def draw(
     twin = {network.name: network.twin for network in networks}
     pictured = with_photographs(results)
     for name, drawing in _all_drawings():
-        fitting = [r for r in pictured if r.sidecar["analysis"] == name and drawing.fits(r.sidecar)]
+        fitting = [r for r in pictured if r.sidecar["analysis"] == (drawing.of or name) and drawing.fits(r.sidecar)]
         if not fitting and drawing.figures:  # nobody misses a figure that the paper does not have
             missing.append((name, drawing))
         several = len({_data(r) for r in fitting}) > 1
@@ -85,7 +85,7 @@ def with_photographs(results: Sequence[Result]) -> list[Result]:
     """The tables, with photographs of such images where an analysis of single images has put some beside its own."""
     lent: dict[tuple, Mapping[str, bytes]] = {}
     for result in results:
-        if result.pictures:
+        if result.pictures and result.sidecar["analysis"] in analyses.names():  # what stands beside has its own few
             lent.setdefault(_images(result), result.pictures)
     return [r if r.pictures or _images(r) not in lent else replace(r, pictures=lent[_images(r)]) for r in results]
 

@@ -25,7 +25,8 @@ class Made:
 
 def made(figure: Figure) -> list[Made]:
     """The provenance of each of a figure's tables."""
-    return [Made(r.path, command(r.sidecar), tuple(_facts(r))) for r in figure.results]
+    # a table beside another is made by the other's analysis
+    return [Made(r.path, command({**r.sidecar, "analysis": figure.analysis}), tuple(_facts(r))) for r in figure.results]
 
 
 def in_one_line(figure: Figure) -> str:

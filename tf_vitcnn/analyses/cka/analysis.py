@@ -50,7 +50,7 @@ class CKA(PerMinibatch):
         optional=("cka_biased",),
     )
     claims: ClassVar[tuple[Claim, ...]] = (*CLAIMS, *training_claims.CLAIMS)
-    drawings: ClassVar[tuple[Drawing, ...]] = DRAWINGS
+    drawings: ClassVar[tuple[Drawing, ...]] = (*DRAWINGS, images.STRIP)
     against: ClassVar[Literal["no", "may", "must"]] = "may"
     beside: ClassVar[Mapping[str, Schema]] = {images.NAME: images.SCHEMA}
     images: ClassVar[int | None] = 10240

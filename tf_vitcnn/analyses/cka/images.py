@@ -1,19 +1,23 @@
 """The images that a similarity rests on: those whose weight would move it most.
 
 `influence` is the derivative of CKA by the image's weight, the weights' mean being one (stats/shares.py): taking the
-image out of N changes CKA by about -influence / N. `share` is its size among those of all images.
+image out of N changes CKA by about -influence / N. `share` is its size among those of all images. Small copies of the
+images go beside the table, one PNG each, for a report to show.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from tf_vitcnn.analyses.base import Run, Totals, View, require
+from tf_vitcnn.analyses.cka.strip import strip
+from tf_vitcnn.charts import Drawing
 from tf_vitcnn.errors import unknown
+from tf_vitcnn.tables.attached import Attached
 from tf_vitcnn.tables.schema import Schema
 
 if TYPE_CHECKING:
@@ -24,6 +28,15 @@ SCHEMA = Schema(
     keys=("model_x", "layer_x", "model_y", "layer_y", "rank", "image"),  # image: its place in the source
     values={"influence": (-float("inf"), float("inf")), "share": (0, 1)},
     integers=("rank", "image"),
+)
+SIDE = 64  # pixels of a thumbnail's longer side
+STRIP = Drawing(
+    (),
+    "The images that a similarity rests on",
+    "Of chosen pairs of layers the images whose weight would move CKA most, largest first, and each one's share of the "
+    "influence of all images. + raises the similarity, - lowers it: a few large shares mean that few images carry it.",
+    strip,
+    of=NAME,
 )
 
 
@@ -73,6 +86,20 @@ def table(totals: Totals, run: Run, of: Sequence[str], count: int, dead: Sequenc
         }
         parts.append(pd.DataFrame(names | values))
     found = SCHEMA.check(pd.concat(parts) if parts else pd.DataFrame(columns=[*SCHEMA.keys, *SCHEMA.values]))
-    source = run.sources["data"]
-    found.attrs["about"] = {"images": {str(i): source.describe(int(i)) for i in sorted(set(found.image))}}
+    source, listed = run.sources["data"], sorted(set(map(int, found.image)))
+    found.attrs["about"] = {"images": {str(i): source.describe(i) for i in listed}}
+    pictures = Attached({str(i): _thumbnail(source.load(i)[0]) for i in listed})
+    found.attrs["pictures"] = pictures
+    found.attrs["files"] = Attached({f"image{i}.png": data for i, data in pictures.items()})
     return found
+
+
+def _thumbnail(image: Any) -> bytes:
+    """A PNG of an image [h, w, 3] uint8."""
+    import tensorflow as tf
+
+    height, width = image.shape[:2]
+    shrunk = min(1.0, SIDE / max(height, width))
+    size = max(1, round(height * shrunk)), max(1, round(width * shrunk))
+    pixels = tf.round(tf.image.resize(image, size, "area"))
+    return bytes(tf.io.encode_png(tf.cast(pixels, tf.uint8)).numpy())
