@@ -81,7 +81,7 @@ def test_structure_of_a_users_networks():
     assert known["structure"]["attention"] == ["block00/attn/probs", "block01/attn/probs"]
     assert known["paths"]["block01/resid/post"].startswith("blocks_1/")
     swin = load(users.swin()).provenance
-    assert (swin["family"], [stage["units"] for stage in swin["structure"]["stages"]]) == ("vit", [4, 2])
+    assert (swin["family"], [unit["stage"] for unit in swin["structure"]["units"]]) == ("vit", [1] * 4 + [2] * 2)
 
 
 def images(count=12):

@@ -16,6 +16,7 @@ import pytest
 from tests.hub import BLOCKS, seeded
 
 keras_hub = pytest.importorskip("keras_hub")
+pytest.importorskip("kagglehub", minversion="1.0")  # earlier ones ask elsewhere
 PORT = 7777  # the one that kagglesdk has for KAGGLE_API_ENVIRONMENT=TEST
 ASK = """
 import sys, numpy as np

@@ -2,7 +2,7 @@
 
 from tf_vitcnn.surgery.alike import Likeness
 from tf_vitcnn.surgery.expose import About, about, expose, open_attention
-from tf_vitcnn.surgery.roles import Addition, Layout, additions, layout, stage
+from tf_vitcnn.surgery.roles import Addition, Layout, additions, layout
 from tf_vitcnn.surgery.segments import Segment, live, segments
 from tf_vitcnn.surgery.skips import without_skips
 from tf_vitcnn.surgery.structure import structure
@@ -20,7 +20,6 @@ __all__ = [
     "live",
     "open_attention",
     "segments",
-    "stage",
     "structure",
     "without_skips",
 ]

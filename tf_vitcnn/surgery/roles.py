@@ -1,12 +1,11 @@
-"""What a tap is for: residual additions with their two inputs, the grid or tokens behind a shape, a ResNet's stage.
+"""What a tap is for: residual additions with their two inputs, the grid or tokens behind a shape.
 
-In our own models names say it, in foreign ones the graph does (`links.py`). What is not recognised is said in the
-notes, not guessed.
+The graph says it (`links.py`), in our own models as in others. What is not recognised is said in the notes, not
+guessed.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,10 +14,9 @@ import keras
 from tf_vitcnn import taps
 from tf_vitcnn.errors import unknown
 from tf_vitcnn.surgery.expose import named_tensors
-from tf_vitcnn.surgery.graph import Node, Tensor, calls, flat, node_of, tensor_names
+from tf_vitcnn.surgery.graph import Tensor, calls, flat, node_of, tensor_names
 from tf_vitcnn.surgery.links import SAME, Links, Residual, adds_two, kind, root
 
-BRANCHES = ("attn/out", "mlp/out", "ls1/out", "ls2/out", "tokenmix/out", "chanmix/out", "branch/out")
 UNPLACED = ("tokenmix/pre", "tokenmix/act")  # channels by hidden units: no token, no place
 PER_TOKEN = (  # [t, n, e]
     *("attn/q", "attn/k", "attn/v", "attn/q_norm", "attn/k_norm", "attn/q_rot", "attn/k_rot", "attn/mixed"),
@@ -96,8 +94,7 @@ def residuals(
             notes.append(f"{name} has no skip: it was taken out")
         if not adds_two(node):
             continue
-        pair = (_by_name(node, names) if declared else None) or links.residual(node)
-        if pair:
+        if pair := links.residual(node):
             found.append(pair)
         elif links.multiplied(node):
             first, second = (names[id(t)] for t in node.input_tensors)
@@ -130,21 +127,6 @@ def layout(subject: Any, tap: str) -> Layout | None:
     return None
 
 
-def stage(subject: Any, tap: str) -> int | None:
-    """The stage (from 1) of a tap: as named in our ResNets, in foreign networks by its stride (4 is stage 1)."""
-    place = layout(subject, tap)
-    if (
-        taps.parse(tap)
-        or place is None
-        or place.extra
-        or len(getattr(subject, "model", subject).output[tap].shape) != 4
-    ):
-        return taps.stage_of(tap)
-    height = flat(getattr(subject, "model", subject).inputs)[0].shape[1]
-    level = math.log2(height / place.rows) - 1 if height else 0.0
-    return round(level) if level >= 0.5 and abs(level - round(level)) < 0.25 else None
-
-
 def _extra(model: keras.Model, count: int) -> tuple[str, ...]:
     for layer in model.layers:  # our own tokens know their names
         own = getattr(layer, "extra", None) if layer.name == "stem.tokens" else None
@@ -168,11 +150,3 @@ def _grids(model: keras.Model, tensor: Tensor) -> Iterator[tuple[int, int]]:
                 yield shape[0], shape[1]
             if len(shape) == 5 and (shape[0] * shape[1], shape[2] * shape[3]) == tuple(inputs[0].shape[1:3]):
                 yield shape[0], shape[2]  # images cut into patches by a reshape
-
-
-def _by_name(node: Node, names: Mapping[int, str]) -> Residual | None:
-    """Skip and branch of an addition of ours: the branch is the one that is called so."""
-    first, second = node.input_tensors
-    if names[id(first)].endswith(BRANCHES) and not names[id(second)].endswith(BRANCHES):
-        return Residual(node, second, first)
-    return Residual(node, first, second) if names[id(second)].endswith(BRANCHES) else None

@@ -40,7 +40,6 @@ def structure(model: keras.Model) -> dict[str, Any]:
         "attention": attention,
         "extra": extra,
         "grid": grid,
-        "stages": _stages(units),
     }
 
 
@@ -132,13 +131,3 @@ def _encoder(names: Sequence[str]) -> list[str]:
     """The blocks of a transformer or mixer by name, else the units of a ResNet; none where paths are the names."""
     there = dict.fromkeys(taps.block_of(name) for name in names if taps.parse(name) and "/resid/" in name)
     return [block for block in there if block.startswith("block")] or list(there)
-
-
-def _stages(units: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Runs of additions on grids of one size."""
-    found: list[dict[str, Any]] = []
-    for unit in units:
-        if not found or found[-1]["stage"] != unit["stage"]:
-            found.append({"stage": unit["stage"], "grid": unit["grid"], "units": 0})
-        found[-1]["units"] += 1
-    return found
