@@ -78,6 +78,8 @@ class Device(Replicas):
         """What the project expects the present step's run to take, and how many images its calls here are of."""
         self.plans[self.key] = {"bytes": expected, "images": images}
         self.errors.pop(self.key, None)
+        for program in self.programs.values():  # what an earlier call lowered for this step
+            program["uses"].pop(self.key, None)
 
     def failed(self, error: Exception) -> None:
         """Why the present step cannot be lowered."""

@@ -25,6 +25,12 @@ def amiss(module: str, precision: str) -> list[str]:
     return found
 
 
+def exact(module: str) -> bool:
+    """Whether a module multiplies float32, which takes several passes where bfloat16 takes one."""
+    products = filter(WIDE.search, module.splitlines())
+    return any("xf32>" in line.rpartition(" : ")[2].partition("->")[0] for line in products)
+
+
 def readable(module: str) -> str:
     """The module with its constants of i1 as bytes: TensorFlow's writer packs their bits, jax's reader does not."""
 

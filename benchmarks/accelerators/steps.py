@@ -196,6 +196,7 @@ def minibatch_metric(device: Device, subject: Subject) -> None:
     sizes = sorted({int(np.prod(subject.model.output[tap].shape[1:])) for tap in taps})
     for precision in ("float32", "bfloat16"):
         device.about = {"model": subject.name, "step": "MinibatchCKA", "precision": precision}
+        device.plan(0, MINIBATCH)
         centred = device.function(lambda x, p=precision: minibatch_cka._centred.python_function(x, p))
         gram = device.function(lambda blocks: minibatch_cka._narrow.python_function(blocks, "wide"))
         for size in (sizes[0], sizes[-1]):

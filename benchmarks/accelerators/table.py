@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from benchmarks.accelerators.modules import amiss
+from benchmarks.accelerators.modules import amiss, exact
 
 # peak of bfloat16 products in FLOP/s, bandwidth in bytes/s, as their makers state them; float32 at HIGHEST takes a TPU
 # six passes of bfloat16, and an H100 its float32 units
@@ -58,7 +58,7 @@ def rows(folder: Path, target: str, device: str = "") -> tuple[list[dict[str, An
                 wrong.append(f"{where}: {done['error']}")
                 row["missing"] += 1
                 continue
-            rate = "float32" if "HIGHEST" in module else "bfloat16"
+            rate = "float32" if exact(module) else "bfloat16"
             add(row, program, done, use, lowered["weights"].get(key["model"], 0), DEVICES[device or target], rate)
     return list(made.values()), [*wrong, *filter(None, map(off, made.values()))]
 

@@ -30,12 +30,22 @@ def test_a_device_holds_images_once_filed_taps_and_stacks_while_they_are_multipl
     )
 
 
-@pytest.mark.parametrize(("kind", "micro"), [("CPU", 46), ("TPU", 32)])
-def test_micro_batches_on_devices_are_whole_tiles(monkeypatch, kind, micro):
+def test_micro_batches_on_devices_are_whole_tiles(monkeypatch):
     vit = toys.shared("vit")
     bound = Run((vit,), (vit.taps[1:3],), images=64, batch=64)
     monkeypatch.setattr(plan, "TRANSIENT", 46.5 * plan._widest(vit, Counter(vit.taps), None))
-    assert plan_grams([CKA()], [bound], 1e15, 1, kind).micro == micro
+    assert plan._micro(bound, [True], 1e15, "CPU") == 46
+    held = plan.WALKED * surgery.live(vit.model, list(vit.taps))
+    assert [plan._micro(bound, [True], 8 * held * images, "TPU") for images in (46.5, 1e9)] == [32, 64]
+
+
+def test_segments_on_a_device_are_cut_until_they_fit():
+    vit = toys.shared("vit")
+    taps = tuple(tap for tap in vit.taps if not tap.endswith(("scores", "probs")))
+    bound = Run((vit,), (taps,), images=64, batch=64)
+    whole = plan_grams([CKA()], [bound], 1e15, 1, "TPU").expected
+    for share in (0.9, 0.8, 0.7):
+        assert plan_grams([CKA()], [bound], share * whole, 1, "TPU").expected <= share * whole
 
 
 def test_a_compiled_step_holds_what_is_live_not_all_taps():

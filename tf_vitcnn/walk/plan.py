@@ -25,6 +25,7 @@ JOINED = 1.1  # one tap's chunks are copied once more while its Gram is made
 # (benchmarks/accelerators): it fuses taps into the sums that read them, so what counts is what is live at one moment.
 FOLD = 5.0  # Gram matrices of one call that are held while they are centred and folded
 STACKS = 3.0  # times the stacks of Grams while they are multiplied
+WALKED = 2.3  # times what is live where most is: temporaries of a segment, whose taps are results
 COPIES = 4.0  # times what is live where most is: operands in parts of bfloat16, and other layouts
 SLACK = 1.1  # small sizes are rounded up to whole tiles
 
@@ -74,21 +75,18 @@ def plan_grams(
     """
     run = runs[0]
     reads = [_read(analyses, runs, side) for side in range(len(run.subjects))]
-    n, fixed, ending = run.batch, _fixed(analyses, runs, sharing, kind), _ending(analyses, runs, kind)
+    n, micro = run.batch, at_once(run) or _micro(run, [bool(each) for each in reads], budget, kind)
+    fixed, ending = _fixed(analyses, runs, sharing, kind, micro), _ending(analyses, runs, kind)
     narrow = kind != "CPU" and {a.product_type() for a in analyses} == {"bfloat16"}
     measure = partial(_widest, machine=kind == "CPU", each=0.5 if narrow else 1.0)
     left = (budget - fixed(n)) / (n * sharing)
-    least, held, widest, step = 0.0, {}, 1.0, 1.0
+    least, held, widest = 0.0, {}, 1.0
     for side, subject in enumerate(run.subjects):
         if not reads[side]:
             continue
         least = max(least, measure(subject, reads[side], 0.0))
-        # a block or so at a time; finer cuts only where memory asks for them
-        most = JOINED * max(reads[side].values())
-        held[side] = None if measure(subject, reads[side], None) <= left else max(left, 0.0) / most
+        held[side] = _cut(partial(measure, subject, reads[side]), left, JOINED * max(reads[side].values()))
         widest = max(widest, measure(subject, reads[side], held[side]))
-        # of all taps: analyses round alike whether they share their pass or not
-        step = max(step, _widest(subject, Counter(subject.taps), None))
 
     def needs(m: int, segment: float) -> float:
         return max(fixed(m) + sharing * m * segment, ending(m))
@@ -101,10 +99,30 @@ def plan_grams(
             f"{budget / GB:.1f} GB are allowed; {advice if fits else 'no minibatch fits: pass more --memory'}",
             fits,
         )
-    micro = int(min(n, max(1, min(64, TRANSIENT / step))))
-    if kind != "CPU":  # whole tiles: chunks of other sizes are copied, and padded, before they are multiplied
-        micro = 1 << micro.bit_length() - 1
-    return WalkPlan(at_once(run) or micro, held, needs(n, widest))
+    return WalkPlan(micro, held, needs(n, widest))
+
+
+def _micro(run: Run, walked: Sequence[bool], budget: float, kind: str) -> int:
+    """Images in a chunk: what one step holds is small beside the minibatch.
+
+    On a device whole tiles, since chunks of other sizes are padded, and copied before they are multiplied.
+    """
+    subjects = [subject for subject, here in zip(run.subjects, walked, strict=True) if here]
+    if kind != "CPU":
+        live = max((surgery.live(subject.model, list(subject.taps)) for subject in subjects), default=1)
+        most = int(min(run.batch, 64, max(1, budget / 8 / (WALKED * live))))
+        return 1 << most.bit_length() - 1
+    # of all taps: analyses round alike whether they share their pass or not
+    step = max([1.0, *(_widest(subject, Counter(subject.taps), None) for subject in subjects)])
+    return int(min(run.batch, max(1, min(64, TRANSIENT / step))))
+
+
+def _cut(measure: Callable[[float | None], float], left: float, most: float) -> float | None:
+    """What a segment may hold: a block or so at a time, and finer cuts only where memory asks for them."""
+    if measure(None) <= left:
+        return None
+    limits = [share * max(left, 0.0) / most for share in (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.0)]
+    return next((limit for limit in limits if measure(limit) <= left), limits[0])
 
 
 def features(analyses: Sequence[PerMinibatch], runs: Sequence[Run]) -> float:
@@ -131,7 +149,9 @@ def hsic_bytes(n: int) -> float:
     return 4.0 * (2 * half * half + 2 * half)
 
 
-def _fixed(analyses: Sequence[PerMinibatch], runs: Sequence[Run], sharing: int, kind: str) -> Callable[[int], float]:
+def _fixed(
+    analyses: Sequence[PerMinibatch], runs: Sequence[Run], sharing: int, kind: str, micro: int
+) -> Callable[[int], float]:
     """What minibatches of n images take beside their taps, as a function of n."""
     run, together = runs[0], _together(analyses, runs)
     folded = sum(_folded(a, bound) for a, bound in zip(analyses, runs, strict=True))
@@ -139,10 +159,14 @@ def _fixed(analyses: Sequence[PerMinibatch], runs: Sequence[Run], sharing: int, 
     # on a machine the images' chunks are joined, and so are the stack's blocks while segments still hold theirs
     runtime, images, joined = (RUNTIME, 2, 1.15) if kind == "CPU" else (0.0, 1, 1.0)
 
+    live = max(surgery.live(s.model, list(s.taps)) for s in run.subjects) if kind != "CPU" else 0
+
     def taken(n: int) -> float:
         # the stack, and the Grams of one call with their temporaries
-        stack = hsic_bytes(n) * folded * joined + FOLD * together * n * n * 4
-        return runtime + TRANSIENT + _weights(run) + sharing * (stack + n * images * image)
+        stack, grams = hsic_bytes(n) * folded * joined, FOLD * together * n * n * 4
+        # a device does one thing at a time
+        once = TRANSIENT + sharing * grams if kind == "CPU" else max(grams, micro * WALKED * live)
+        return runtime + once + _weights(run) + sharing * (stack + n * images * image)
 
     return taken
 
