@@ -63,6 +63,7 @@ def test_taps_choose_the_layers_of_the_other_network():
         (("resnet", "vit"), {}, "has no attention heads"),
         (("vit", "resnet"), {"taps": "block00/*"}, "chooses no layer of toy_resnet"),
         (("vit", "resnet"), {"batch": 3}, "at least 4"),
+        (("vit", "resnet"), {"images": 1, "batch": None}, "minibatches of 1: head_subsets needs at least 4"),
     ],
 )
 def test_bad_requests_are_refused_in_one_line(pair, more, says):

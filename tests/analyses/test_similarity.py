@@ -16,6 +16,7 @@ from tf_vitcnn.engine.execute import tables
 from tf_vitcnn.engine.request import Request
 from tf_vitcnn.engine.session import Session
 from tf_vitcnn.errors import BadInput
+from tf_vitcnn.stats import measures
 from tf_vitcnn.walk.gram_sums import GramSums
 
 IMAGES = 40
@@ -84,7 +85,8 @@ def test_every_measure_has_an_error_and_the_groups_behind_it(table):
 
 
 def test_too_few_images_for_neighbours_are_refused():
-    with pytest.raises(BadInput, match="10 neighbours need minibatches of at least 12"):
+    assert Similarity.least == measures.NEIGHBOURS + 2
+    with pytest.raises(BadInput, match="similarity needs at least 12 in each"):
         run("similarity", toys.shared("vit"), "digits:test", images=8, batch=8)
 
 

@@ -217,6 +217,8 @@ class PerMinibatch(Analysis):
     Under `pairs/` are what the noise of pairs is made of (stats/pair_noise.py).
     """
 
+    least: ClassVar[int] = 4  # images in a minibatch: the unbiased estimator divides by n - 3
+
     def draws(self) -> int:
         """How many times the images are drawn anew; each draw has sums of its own."""
         return 1

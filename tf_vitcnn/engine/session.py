@@ -120,6 +120,11 @@ class Session:
         size = 0
         if isinstance(analysis, PerMinibatch):
             size = self.request.batch or analysis.batch or images
+            if min(images, size) < analysis.least:
+                raise BadInput(
+                    f"{images} images in minibatches of {min(images, size)}: {analysis.name} needs at least "
+                    f"{analysis.least} in each (--images, --batch)"
+                )
             if images < size:
                 raise BadInput(
                     f"{self.sources['data'].spec}: {images} images are fewer than one minibatch of {size}; "

@@ -111,7 +111,6 @@ class CKA(PerMinibatch):
 
     def views(self, run: Run) -> tuple[Sequence[View], Sequence[View]]:
         """Every chosen tap, flattened; with two subjects the second one's are the columns."""
-        require(run.batch >= 4, f"--batch {run.batch}: CKA needs minibatches of at least 4 images")
         if self.pairs == "matching":
             require(len(run.subjects) == 2, "--pairs matching compares two models: name the other with --against")
         sides = flat_views(run, self.tokens)

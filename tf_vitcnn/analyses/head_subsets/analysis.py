@@ -71,7 +71,6 @@ class HeadSubsets(PerMinibatch):
     def views(self, run: Run) -> tuple[Sequence[View], Sequence[View]]:
         """One row per head; one column per layer of the other subject."""
         tap = mixed_of(run.subject, self.block)
-        require(run.batch >= 4, f"--batch {run.batch}: CKA needs minibatches of at least 4 images")
         require(bool(run.taps[1]), f"--taps chooses no layer of {run.subjects[1].name} to compare the heads with")
         heads = int(run.subject.model.output[tap].shape[2])
         rows = View(0, tap, tuple(f"{head:02d}" for head in range(heads)), _heads)

@@ -53,6 +53,7 @@ class Similarity(PerMinibatch):
     against: ClassVar[Literal["no", "may", "must"]] = "may"
     images: ClassVar[int | None] = 2560
     batch: ClassVar[int | None] = 256
+    least: ClassVar[int] = 12  # an image, its ten neighbours and one that is none
 
     repeats: int = 1
     """How many times the images are drawn anew."""
@@ -84,12 +85,6 @@ class Similarity(PerMinibatch):
 
     def views(self, run: Run) -> tuple[Sequence[View], Sequence[View]]:
         """Every chosen tap, flattened; with two subjects the second one's are the columns."""
-        from tf_vitcnn.stats.measures import NEIGHBOURS
-
-        least = NEIGHBOURS + 2
-        require(
-            run.batch >= least, f"--batch {run.batch}: {NEIGHBOURS} neighbours need minibatches of at least {least}"
-        )
         sides = [[self._measured(view) for view in side] for side in flat_views(run, self.tokens)]
         return sides[0], sides[1] if len(sides) == 2 else ()
 
