@@ -16,6 +16,7 @@ from tf_vitcnn import analyses
 from tf_vitcnn.commands import analyze
 from tf_vitcnn.commands.edge import say
 from tf_vitcnn.commands.flags import Page, parse_one
+from tf_vitcnn.commands.networks import Networks, import_all, said
 from tf_vitcnn.errors import BadInput, TooLarge
 from tf_vitcnn.report.collect import collect, write_report
 from tf_vitcnn.subject import Subject
@@ -63,7 +64,7 @@ class Looked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flags(Looked):
+class Flags(Networks, Looked):
     """How, and where to."""
 
     out: Path = Path("demo")
@@ -135,10 +136,11 @@ def trained(out: Path, quick: bool) -> dict[str, Subject]:
 
 def yours(flags: Flags) -> tuple[dict[str, Any], list[Table], dict[str, Any]]:
     """The networks and tables of given checkpoints: the paper's settings, less where there are fewer images."""
-    common = {"data": flags.data, "data_dir": flags.data_dir, "strategy": flags.strategy}
+    common: dict[str, Any] = {"data": flags.data, "data_dir": flags.data_dir, "strategy": flags.strategy}
     given = [spec for spec in (flags.model, flags.against) if spec]
     analyze.check(analyze.Flags(model=given[0], against=flags.against, data=str(flags.data), data_dir=flags.data_dir))
     analyze.start_tensorflow()
+    import_all(flags.imports)
     from tf_vitcnn.checkpoints.load import load
     from tf_vitcnn.data.sources import open_source
 
@@ -147,7 +149,11 @@ def yours(flags: Flags) -> tuple[dict[str, Any], list[Table], dict[str, Any]]:
     if flags.probe_data:
         settings["probe"] = {"data": flags.probe_data, "test": flags.data}
     # opened once for all tables; under a strategy each table opens them in its scope
-    specs = {_name(spec): load(spec, name=_name(spec)) if flags.strategy == "cpu" else spec for spec in given}
+    told = dict(zip(given, said(flags), strict=False))
+    specs = {
+        _name(spec): load(spec, name=_name(spec), **told[spec]) if flags.strategy == "cpu" else spec for spec in given
+    }
+    common["told"] = {_name(spec): fields for spec, fields in told.items() if flags.strategy != "cpu"}
     todo = every(list(specs), [tuple(specs)] if len(specs) == 2 else [], settings)
     return specs, [table for table in todo if table.analysis != "probe" or flags.probe_data], common
 
@@ -175,11 +181,13 @@ def every(names: list[str], pairs: Iterable[tuple[str, ...]], settings: dict[str
 def make(todo: list[Table], specs: dict[str, Any], common: dict[str, Any]) -> None:
     """Writes what can be made; what a model has nothing to say to is left out, and named once at the end."""
     refused: dict[str, dict[str, str]] = {}
+    told = common.pop("told", {})
     for i, table in enumerate(todo, 1):
         say(f"table {i} of {len(todo)}: {table.analysis} of {table.of}")
-        given = {**common, **table.flags, "model": specs[table.model], "name": table.model}
+        given = {**common, **table.flags, "model": specs[table.model], "name": table.model, **told.get(table.model, {})}
         if table.against:
             given |= {"against": specs[table.against], "against_name": table.against}
+            given |= {f"against_{name}": value for name, value in told.get(table.against, {}).items()}
         try:
             _one(table.analysis, given)
         except BadInput as error:
