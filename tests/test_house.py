@@ -75,13 +75,13 @@ def test_few_modules_stand_outside_a_room():
     assert len(list(PACKAGE.glob("*.py"))) <= 12
 
 
-def how_it_works():
+def the_flow():
     """The section that names a folder for each step."""
-    return (ROOT / "README.md").read_text().split("\n## How it works\n")[1].split("\n## ")[0]
+    return (ROOT / "docs/index.md").read_text().split("\n## The flow\n")[1].split("\n## ")[0]
 
 
 @pytest.mark.parametrize(
-    "text", [how_it_works(), (ROOT / "CONTRIBUTING.md").read_text()], ids=["README", "CONTRIBUTING"]
+    "text", [the_flow(), (ROOT / "CONTRIBUTING.md").read_text()], ids=["index", "CONTRIBUTING"]
 )
 def test_documents_name_folders_that_are_there(text):
     named = set(re.findall(r"`(?:tf_vitcnn/)?([a-z_]+)/(?:[A-Za-z_/.]*)`", text))
