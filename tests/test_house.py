@@ -80,9 +80,7 @@ def the_flow():
     return (ROOT / "docs/index.md").read_text().split("\n## The flow\n")[1].split("\n## ")[0]
 
 
-@pytest.mark.parametrize(
-    "text", [the_flow(), (ROOT / "CONTRIBUTING.md").read_text()], ids=["index", "CONTRIBUTING"]
-)
+@pytest.mark.parametrize("text", [the_flow(), (ROOT / "CONTRIBUTING.md").read_text()], ids=["index", "CONTRIBUTING"])
 def test_documents_name_folders_that_are_there(text):
     named = set(re.findall(r"`(?:tf_vitcnn/)?([a-z_]+)/(?:[A-Za-z_/.]*)`", text))
     rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir()}
