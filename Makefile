@@ -33,11 +33,13 @@ bench: .venv/ready
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 # Every step that runs on a device, lowered for TPUs and compiled by their own compiler, no device needed: a table, and an
-# error where a module holds what it should not. MODELS and TARGET (v5e, v4, v6e) choose; what is done stays.
+# error where a module holds what it should not. MODELS and TARGET (v5e, v4, v6e) choose; what is done stays. STEPS names
+# some of them, receptive_field among them: whose lowering and compiling are not flat in depth, so only when named.
 MODELS ?= vit_b32 vit_l16 bit_r50x1 mixer_b16 foreign
 TARGET ?= v5e
+STEPS ?=
 accelerators: .venv-lower/ready .venv-compile/ready
-	.venv-lower/bin/python benchmarks/accelerators/lower.py build/accelerators $(MODELS)
+	.venv-lower/bin/python benchmarks/accelerators/lower.py build/accelerators $(MODELS) $(if $(STEPS),--steps $(STEPS))
 	.venv-compile/bin/python benchmarks/accelerators/compile.py build/accelerators --target $(TARGET)
 	.venv-compile/bin/python benchmarks/accelerators/table.py build/accelerators --target $(TARGET) --out build/accelerators
 

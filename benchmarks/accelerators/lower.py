@@ -201,7 +201,7 @@ def main() -> None:
     parser.add_argument("models", nargs="*")
     parser.add_argument("--platform", default="TPU")
     parser.add_argument("--memory", type=float, default=15.75, help="GB of the device")
-    parser.add_argument("--steps", nargs="*", help="only these")
+    parser.add_argument("--steps", nargs="*", help="only these (else all but receptive_field)")
     asked = parser.parse_args()
     from benchmarks.accelerators import steps
 

@@ -30,6 +30,8 @@ CLASSES, SHOTS = 1000, 10  # ImageNet's probes
 MINIBATCH = 1024
 TRAINING = 128  # images in a training step
 FORWARD = 64  # images in a bare forward pass
+# asked for by name only: all backward passes of an image are one program, which grows with the square of the depth
+LONG = ("receptive_field",)
 # where Keras' optimizer reaches past its variables for TensorFlow's, which a lowered step does not have
 STATEFUL = ("assign", "assign_add", "assign_sub", "_backend_update_step", "_apply_weight_decay", "_var_key")
 
@@ -98,7 +100,7 @@ def everything(device: Device, subject: Subject, budget: float, only: Sequence[s
     """Every step of every analysis of one subject, then the steps beside the walks."""
     device.variables, device.reads = list(subject.model.variables), False
     for name in analyses.names():
-        if only and name not in only:
+        if name in LONG if not only else name not in only:
             continue
         kind = analyses.find(name)
         for precision in ("float32", "bfloat16") if name == "cka" else ("float32",):

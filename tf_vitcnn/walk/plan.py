@@ -26,7 +26,8 @@ JOINED = 1.1  # one tap's chunks are copied once more while its Gram is made
 FOLD = 5.0  # Gram matrices of one call that are held while they are centred and folded
 STACKS = 3.0  # times the stacks of Grams while they are multiplied
 WALKED = 2.3  # times what is live where most is: temporaries of a segment, whose taps are results
-COPIES = 4.0  # times what is live where most is: operands in parts of bfloat16, and other layouts
+COPIES = 1.7  # times what is live where most is: operands in parts of bfloat16, and other layouts
+KERNELS = 11.0  # times the widest weight, at least: kernels in parts of bfloat16, some ahead of their products
 SLACK = 1.1  # small sizes are rounded up to whole tiles
 
 
@@ -55,10 +56,13 @@ def plan_images(
     most = (analysis.micro if analysis else None) or 32
     weights = _weights(run)
     if kind == "TPU":  # one program, and the next images beside these
-        each = 2 * image + COPIES * surgery.live(run.subject.model, names)
+        live = COPIES * surgery.live(run.subject.model, names)
+        if analysis and analysis.together:
+            live += sum(nbytes(run.subject.model.output[name]) for name in names)
+        kernels = KERNELS * max(4 * math.prod(weight.shape) for weight in run.subject.model.weights)
         fixed = weights + (analysis.on_device(run) if analysis else 0)
-        micro = at_once(run) or max(1, min(most, int((budget - fixed) / each)))
-        return WalkPlan(micro, {}, SLACK * (fixed + micro * each))
+        micro = at_once(run) or max(1, min(most, int((budget - fixed - kernels) / (2 * image + live))))
+        return WalkPlan(micro, {}, SLACK * (fixed + micro * 2 * image + max(micro * live, kernels)))
     each = image + 3 * sum(nbytes(run.subject.model.output[name]) for name in names)
     fits = max(1, min(most, int((budget - RUNTIME - weights) / 2 / max(each, 1) / sharing)))
     micro = at_once(run) or fits
