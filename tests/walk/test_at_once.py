@@ -54,7 +54,9 @@ def test_tables_are_those_of_that_number(pair, analysis, settings):
     got, wanted = (run(analysis, one, data, **settings) for one in (counted, plain))
     assert list(got.columns) == list(wanted.columns)
     for column in got.select_dtypes("float"):
-        np.testing.assert_allclose(got[column], wanted[column], rtol=2e-4, atol=1e-6, err_msg=column)
+        # pivots of other images round otherwise: 1e-9 of a variance of CKA's
+        atol = 5e-5 if column.endswith("_se") else 1e-6
+        np.testing.assert_allclose(got[column], wanted[column], rtol=2e-4, atol=atol, err_msg=column)
     assert "mine is opened for 8 images at a time" in " ".join(got.attrs["sidecar"]["notes"])
 
 
