@@ -182,3 +182,15 @@ def test_no_sideways_scroll_and_no_barrier(chromium, path, width, scheme):
         found = axe.Axe().run(shown).response["violations"]
         assert [(v["id"], v["nodes"][0]["html"][:120], v["nodes"][0]["failureSummary"][:300]) for v in found] == []
         assert shown.errors == []
+
+
+def test_a_report_shows_itself_in_a_notebook(report, chromium, tmp_path):
+    cell = tmp_path / "cell.html"
+    cell.write_text(f"<html><body>{report._repr_html_()}</body></html>", encoding="utf-8")
+    with browser.opened(chromium, cell) as shown:
+        frame = shown.frames[1]
+        frame.wait_for_function("document.documentElement.hasAttribute('data-idle')")
+        assert frame.locator(".thumb canvas").count() > 0
+        frame.locator(".contents a", has_text="Similarity of all layers within a model").first.click()
+        frame.wait_for_function("document.querySelectorAll('#fig01-cka canvas').length > 0")
+        assert (shown.errors, shown.asked) == ([], [])

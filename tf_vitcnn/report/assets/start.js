@@ -34,3 +34,12 @@ const reader = new IntersectionObserver(function (seen) {
   });
 }, {rootMargin: "-10% 0px -70% 0px"});
 entries.forEach(function (item, id) { const target = document.getElementById(id); if (target) { reader.observe(target); } });
+
+// Inside another document, a notebook, a link to a figure would open that document in its place.
+if (location.protocol === "about:") {
+  document.addEventListener("click", function (event) {
+    const link = event.target.closest('a[href^="#"]');
+    const target = link && document.getElementById(link.getAttribute("href").slice(1));
+    if (target) { event.preventDefault(); target.scrollIntoView(); }
+  });
+}
