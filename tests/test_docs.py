@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import browser
+
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SNIPPETS = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
@@ -50,3 +52,8 @@ def test_the_pages_build(tmp_path):
     done = run("make", "docs", f"BIN={Path(sys.executable).parent}", "-o", ".venv/ready-docs", "-o", ".venv/ready")
     assert done.returncode == 0, done.stderr
     assert (ROOT / "site/index.html").exists()
+    with browser.chromium() as running, browser.opened(running, ROOT / "site/index.html") as shown:
+        shown.keyboard.press("/")
+        shown.keyboard.type("rollout")
+        shown.locator(".md-search-result__item", has_text="attention_maps").first.wait_for()
+        assert shown.errors == [] and not [url for url in shown.asked if url.startswith("http")]
