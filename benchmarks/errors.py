@@ -3,7 +3,7 @@
 python benchmarks/errors.py [--model vit_b32@random] [--batch 1024] [--pairs 3]
 
 `without` leaves out the groups' shares and the moments of pairs: such a run has no errors, and no analysis offers it.
-Peak memory is that of a process of its own: --only with, --only without.
+The peak after the very first minibatch is that of `without`, the last one that of both.
 """
 
 import argparse
@@ -60,27 +60,26 @@ def main():
     parser.add_argument("--model", default="vit_b32@random")
     parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--only", choices=("with", "without"))
     args = parser.parse_args()
     subject, source = tf_vitcnn.load(args.model), open_source("noise")
     kinds = {"without": WithoutErrors, "with": GramSums}
-    runs = {name: step(kind, subject, source, args.batch) for name, kind in kinds.items() if args.only in (None, name)}
+    runs = {name: step(kind, subject, source, args.batch) for name, kind in kinds.items()}
     print(f"{args.model}: {len(names_of.default(subject.taps))} taps, minibatch {args.batch}", flush=True)
     wall, cpu = ({name: [] for name in runs} for _ in range(2))
     for turn in range(args.pairs + 1):
-        for name, run in list(runs.items())[:: 1 if turn % 2 else -1]:
+        # in turns; `without` is the very first, so that the peak after it is its own
+        for name, run in list(runs.items())[:: -1 if turn % 2 else 1]:
             before, begun = os.times(), time.perf_counter()
             run()
             seconds, after = time.perf_counter() - begun, os.times()
             if turn:  # the first is warm-up: traces
                 wall[name].append(seconds)
                 cpu[name].append(after.user - before.user)
-            print(f"{turn} {name}: {seconds:.2f} s wall, {after.user - before.user:.2f} s user", flush=True)
+            times = f"{seconds:.2f} s wall, {after.user - before.user:.2f} s user"
+            print(f"{turn} {name}: {times}, peak so far {peak() / 1e9:.2f} GB", flush=True)
     for unit, found in (("wall", wall), ("user", cpu)):
-        if not args.only and args.pairs:
-            ratios = [a / b for a, b in zip(found["with"], found["without"], strict=True)]
-            print(f"{unit}: {', '.join(f'{r:.4f}' for r in ratios)} of without; median {statistics.median(ratios):.4f}")
-    print(f"peak resident memory {peak() / 1e9:.2f} GB")
+        ratios = [a / b for a, b in zip(found["with"], found["without"], strict=True)]
+        print(f"{unit}: {', '.join(f'{r:.4f}' for r in ratios)} of without; median {statistics.median(ratios):.4f}")
 
 
 if __name__ == "__main__":
