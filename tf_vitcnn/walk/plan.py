@@ -24,9 +24,10 @@ JOINED = 1.1  # one tap's chunks are copied once more while its Gram is made
 # What XLA keeps of a step beside its arguments and results, as TPUs' compiler said of all steps of five networks
 # (benchmarks/accelerators): it fuses taps into the sums that read them, so what counts is what is live at one moment.
 FOLD = 5.0  # Gram matrices of one call that are held while they are centred and folded
-STACKS = 3.0  # times the stacks of Grams while they are multiplied
+STACKS = 3.5  # times the stacks of Grams while they are multiplied, what the last segment left included
 WALKED = 2.3  # times what is live where most is: temporaries of a segment, whose taps are results
 COPIES = 1.7  # times what is live where most is: operands in parts of bfloat16, and other layouts
+TAPS = 1.2  # times all taps, where a step holds them together
 KERNELS = 11.0  # times the widest weight, at least: kernels in parts of bfloat16, some ahead of their products
 SLACK = 1.1  # small sizes are rounded up to whole tiles
 
@@ -58,7 +59,7 @@ def plan_images(
     if kind == "TPU":  # one program, and the next images beside these
         live = COPIES * surgery.live(run.subject.model, names)
         if analysis and analysis.together:
-            live += sum(nbytes(run.subject.model.output[name]) for name in names)
+            live += TAPS * sum(nbytes(run.subject.model.output[name]) for name in names)
         kernels = KERNELS * max(4 * math.prod(weight.shape) for weight in run.subject.model.weights)
         fixed = weights + (analysis.on_device(run) if analysis else 0)
         micro = at_once(run) or max(1, min(most, int((budget - fixed - kernels) / (2 * image + live))))
