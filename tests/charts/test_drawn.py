@@ -60,6 +60,8 @@ def test_nothing_of_a_committed_table_stays_empty(path):
     table = read_table(path)
     assert undrawn(analyses.find(path.parent.name).chart(table)) == []
     for drawing in drawings_of(analyses.find(path.parent.name)):
+        if drawing.of not in ("", path.parent.name):  # of the table beside this one
+            continue
         for panel in drawing.panels([table])[0] if drawing.fits(table.attrs["sidecar"]) else ():
             assert undrawn(panel.chart) == [], panel.title
 
