@@ -104,6 +104,15 @@ def test_the_noise_of_pairs_is_counted_once(draws, each):
     assert np.mean(twice) - np.mean(once) == pytest.approx(noise, rel=0.1)
 
 
+def test_what_rounding_leaves_of_layers_alike_is_no_noise():
+    changes = 1e-4 * np.random.default_rng(0).normal(size=(GROUPS, 1, 1))
+    for off in (-2e-6, 0.0, 2e-6):
+        moments = np.full((3, 1, 1), 3.0) * (1 + off), np.full(1, 3.0), np.full(1, 3.0)
+        one = np.ones((1, 1)), np.ones(1), np.ones(1)
+        found = pair_noise.counted_once(changes, one, moments, pair_noise.Drawn(2, 1, 32, 32))
+        np.testing.assert_array_equal(found, changes)
+
+
 def test_layers_alike_have_no_noise_and_the_rest_keeps_its_sign():
     rng = np.random.default_rng(0)
     changes = rng.normal(size=(GROUPS, 2, 2))

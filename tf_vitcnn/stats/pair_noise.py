@@ -32,6 +32,7 @@ from tf_vitcnn.stats.folded import Stack
 from tf_vitcnn.stats.resample import standard_error
 
 ROOM = 2**22  # numbers of the stacks that are raised to powers at once: 16 MB
+ROUNDING = 1e-5  # of float32 sums of fourth powers
 
 
 class Drawn(NamedTuple):
@@ -120,7 +121,9 @@ def counted_once(changes: np.ndarray, hsic_of: Sequence[Any], moments_of: Sequen
     with np.errstate(invalid="ignore", divide="ignore"):
         a = 1 / np.sqrt(xx * yy)
         b, c = -a * xy / (2 * xx), -a * xy / (2 * yy)
-        squares = (a * a + 2 * b * c) * both[0] + 2 * a * (b * both[1] + c * both[2]) + b * b * own_x + c * c * own_y
+        parts = (a * a + 2 * b * c) * both[0], 2 * a * b * both[1], 2 * a * c * both[2], b * b * own_x, c * c * own_y
+        # of layers that are alike little is left: no more than rounding is nothing
+        squares = sum(parts) - ROUNDING * sum(np.abs(part) for part in parts)
         counted = standard_error(changes) ** 2
         # counted = V_1 + 2 V_2 and squares = 2 var(g) + var(e), for V_2
         noise = of_pair * (squares - of_image / 2 * counted) / (1 - of_pair * of_image)
