@@ -16,7 +16,7 @@ from tf_vitcnn.models.specs import ViTSpec
 
 PLAN = """
 [study]
-photographs = {{ PLACES = "places" }}
+photographs = {{ PLACES = "places", FEW = {{ of = "$PLACES", each = 2 }} }}
 data = "folder:$PLACES"
 
 [[subject]]
@@ -97,6 +97,7 @@ def test_given_networks_are_studied_to_the_page_and_kept(place, capsys):
         "cka/mine--odd",
     }
     assert (results / "report.html").exists()
+    assert sorted(path.name for path in (place / "out/images/few").glob("*/*")) == ["0.png", "1.png", "2.png", "3.png"]
     records = {name: read_table(path).attrs["sidecar"]["subjects"] for name, path in made.items()}
     (mine,), (twin,) = records["skip_ratio/mine"], records["skip_ratio/random_mine"]
     assert (mine["random"], mine["trained_on"], mine["preprocessing"]["values"]) == (
@@ -185,6 +186,7 @@ def test_our_plan_of_released_networks_is_whole(tmp_path, monkeypatch):
     monkeypatch.setenv("DATA", str(tmp_path))
     monkeypatch.setenv("SAMPLE", "sample")
     monkeypatch.setenv("TINY", "tiny")
+    monkeypatch.setenv("TEST", "test")
     path = replicate.PLANS / "real.toml"
     given = subjects.read(path, tmp_path)
     lines = list(replicate.commands(path, tmp_path, given))

@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tf_vitcnn.commands import analyze, report, subjects
 from tf_vitcnn.commands.edge import say
@@ -107,8 +108,9 @@ def commands(
 def prepare(chosen: Path, data: Path | None, out: Path) -> None:
     """Sets DATA and what the plan calls its photographs; for a plan that names none IMAGES and HALVES.
 
-    [study] photographs = {SAMPLE = "sample"} is the folder DATA/sample, or DATA/sample.zip extracted first; HALVES has
-    links to the two halves of the classes of IMAGES.
+    [study] photographs = {SAMPLE = "sample"} is the folder DATA/sample, or DATA/sample.zip extracted first, and
+    FEW = {of = "$SAMPLE/val", each = 10} links to the first ten of each class; HALVES has links to the two halves of
+    the classes of IMAGES.
     """
     photographs = plan.load(chosen).get("study", {}).get("photographs")
     if data is None:
@@ -116,14 +118,29 @@ def prepare(chosen: Path, data: Path | None, out: Path) -> None:
     os.environ["DATA"] = str(data)
     if photographs is not None:
         for variable, name in photographs.items():
-            found = data / name
-            os.environ[variable] = str(
-                found if found.is_dir() else extracted(found.with_name(f"{name}.zip"), out / "images" / name)
-            )
+            os.environ[variable] = str(_few(variable, name, out) if isinstance(name, dict) else _named(name, data, out))
         return
     images = _images(data, out)
     _halve(images, out / "halves")
     os.environ["IMAGES"], os.environ["HALVES"] = str(images), str(out / "halves")
+
+
+def _named(name: str, data: Path, out: Path) -> Path:
+    """DATA/name, or what its zip file holds."""
+    found = data / name
+    return found if found.is_dir() else extracted(found.with_name(f"{name}.zip"), out / "images" / name)
+
+
+def _few(variable: str, entry: dict[str, Any], out: Path) -> Path:
+    """Links to the first images of each class, by name."""
+    source, folder = Path(plan.filled(entry["of"], out, variable)), out / "images" / variable.lower()
+    for kind in sorted(path for path in source.iterdir() if path.is_dir()):
+        (folder / kind.name).mkdir(parents=True, exist_ok=True)
+        for image in sorted(kind.iterdir())[: entry["each"]]:
+            link = folder / kind.name / image.name
+            if not link.is_symlink():
+                link.symlink_to(image.resolve())
+    return folder
 
 
 def _halve(images: Path, halves: Path) -> None:
