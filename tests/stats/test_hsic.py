@@ -197,3 +197,27 @@ def test_host_gram_is_the_centred_product_of_its_chunks(n, p):
     with cores.at_work() as pool:
         (narrow, _), (wide, _) = host_gram.grams([cut, whole], pool, cores.count())
     assert np.array_equal(narrow, wide)
+
+
+@pytest.mark.parametrize("square", [1e-12, 3e-3, 0.5, 1.0, 7.0, 4e9])
+def test_scales_bring_features_near_one_by_a_power_of_two(square):
+    scale = float(hsic.power_of_two(square))
+    assert np.log2(scale) == round(np.log2(scale))
+    assert 0.7 <= scale * np.sqrt(square) <= 1.42
+
+
+@pytest.mark.parametrize("square", [0.0, np.inf, np.nan])
+def test_features_of_no_size_keep_their_scale(square):
+    assert float(hsic.power_of_two(square)) == 1.0
+
+
+def test_a_layer_whose_own_hsic_is_not_positive_has_no_cka():
+    found = hsic.cka(np.full((2, 2), 1e-3), np.array([0.0, 4.0]), np.array([-1e-9, 1.0]))
+    assert np.isnan(found[0]).all()
+    assert np.isnan(found[1, 0])
+    assert found[1, 1] == pytest.approx(5e-4)
+
+
+def test_constant_layers_are_told_by_what_centring_leaves():
+    norms = np.array([[0.0, 0.0, hsic.CONSTANT**2 * 4.0, 1e-3], [0.0, 4.0, 4.0, 4.0]])
+    assert list(hsic.constant(norms)) == [True, True, True, False]
