@@ -1,4 +1,4 @@
-"""The paper's study, on models trained here or on given ones, to one page.
+"""The paper's study, on models trained here or given, as one page.
 
 A plan's models are trained, every analysis is run on them and on the networks that it is given, and the page of figures
 and verdicts is built. Every step leaves its result, so the same command goes on where a killed one stopped. OUT gets
