@@ -129,7 +129,10 @@ def for_one_image(inputs: Sequence[Tensor], nodes: Sequence[Node]) -> dict[int, 
     for node in nodes:
         args, kwargs = node.arguments.fill_in(values)
         results = keras.tree.flatten(node.operation.compute_output_spec(*args, **kwargs))
-        values.update((id(t), result) for t, result in zip(node.outputs, results, strict=True))
+        rows = next(iter(t.shape[0] for t in keras.tree.flatten((args, kwargs)) if isinstance(t, keras.KerasTensor)), 1)
+        for t, result in zip(node.outputs, results, strict=True):
+            left_open = result.shape and result.shape[0] is None  # by Keras 3.10's EinsumDense
+            values[id(t)] = keras.KerasTensor((rows, *result.shape[1:]), result.dtype) if left_open else result
     return {key: tuple(value.shape) for key, value in values.items()}
 
 

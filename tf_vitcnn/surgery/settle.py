@@ -100,8 +100,10 @@ def _mapped(structure: Any, new: dict[int, Tensor]) -> Any:
     return keras.tree.map_structure(lambda t: new[id(t)] if isinstance(t, keras.KerasTensor) else t, structure)
 
 
-def _times(first: int, second: int, images: tuple[int, int]) -> int | None:
+def _times(first: int | None, second: int | None, images: tuple[int, int]) -> int | None:
     """What both numbers of images were multiplied by; None where they were not."""
+    if first is None or second is None:  # what Keras 3.10's EinsumDense says of any number of images
+        return 1
     times = first // images[0]
     return times if (first, second) == (times * images[0], times * images[1]) and times else None
 
@@ -262,9 +264,9 @@ class _Step:
         return found[0] if len(found) == 1 else None
 
     def _attention(
-        self, q: Tensor, k: Tensor, v: Tensor, bias: Any = None, mask: Any = None, scale: Any = None
+        self, q: Tensor, k: Tensor, v: Tensor, bias: Any = None, mask: Any = None, scale: Any = None, **_: Any
     ) -> Tensor:
-        """The single operation's parts: scores, probabilities, and values mixed by them."""
+        """The single operation's parts: scores, probabilities, and values mixed by them; how it is sped up is moot."""
         operation, path = self.node.operation, self.path
         dtype = keras.backend.standardize_dtype(self.node.outputs[0].dtype)
 

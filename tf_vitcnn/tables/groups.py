@@ -69,7 +69,7 @@ def fit(groups: Groups, table: pd.DataFrame, values: Iterable[str]) -> None:
 def to_bytes(groups: Groups) -> bytes:
     """The file: the same bytes for the same numbers."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **groups)  # NumPy dates all members 1980
+    np.savez_compressed(buffer, **groups)  # NumPy dates all members 1980
     return buffer.getvalue()
 
 
