@@ -39,7 +39,7 @@ def framed(spec: dict[str, Any]) -> str:
         vegalite_version=alt.VEGALITE_VERSION,
         vegaembed_version=alt.VEGAEMBED_VERSION,
         template="inline",
-        embed_options={"actions": {"source": False, "compiled": False, "editor": False}},
+        embed_options={"renderer": "svg", "actions": {"source": False, "compiled": False, "editor": False}},
     )
     width, height = _size(spec)
     return (
