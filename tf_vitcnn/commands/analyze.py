@@ -193,7 +193,7 @@ def _analyze(chosen: tuple[Analysis, ...], flags: Flags) -> int:
 
 def _compute(session: Any, flags: Flags, names: list[str], paths: list[epath.Path]) -> None:
     """Computes a session's tables and writes them, each under the lock of its one writer."""
-    from tf_vitcnn.engine.execute import tables
+    from tf_vitcnn.engine.execute import beside, tables
     from tf_vitcnn.engine.resume import Lock
 
     waiting = paths[0].parent / f".{paths[0].name}.resume.npz"
@@ -211,7 +211,8 @@ def _compute(session: Any, flags: Flags, names: list[str], paths: list[epath.Pat
             locks.enter_context(Lock(f"{path}.lock"))
             discard_parts(*table_files(path))
         locks.enter_context(Lock(f"{waiting}.lock" if session.chief else None))
-        discard_parts(*([waiting] if session.chief else []))
+        states = [beside(waiting, [i]) for i in range(len(paths))] if session.chief else []
+        discard_parts(*filter(None, states))
         tables(session, waiting, write)
 
 

@@ -43,10 +43,10 @@ def tables(
     What was saved on the way goes only after that: a disk too full for the tables costs no more than a restart.
     """
     analyses = session.request.analyses
-    session.settle(room_of(_beside(checkpoint, [i]) for i in range(len(analyses))) if checkpoint is not None else None)
+    session.settle(room_of(beside(checkpoint, [i]) for i in range(len(analyses))) if checkpoint is not None else None)
     groups = shared(analyses, session.runs, session.budget, session.replicas)
     # before anything is drawn: what is skipped then belongs to the tables' records
-    saved = [Checkpoint(_beside(checkpoint, g), _identity(session, g), session.room, session.chief) for g in groups]
+    saved = [Checkpoint(beside(checkpoint, g), _identity(session, g), session.room, session.chief) for g in groups]
     with between_steps(checkpoint is not None) as interrupt:
         results = dict(_results(session, groups, saved, interrupt))
     made = [results[i] for i in range(len(analyses))]
@@ -297,7 +297,8 @@ def _arrays(constants: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {key: np.asarray(value) for key, value in constants.items()}
 
 
-def _beside(path: epath.Path | None, group: Sequence[int]) -> epath.Path | None:
+def beside(path: epath.Path | None, group: Sequence[int]) -> epath.Path | None:
+    """Where a pass of these analyses of a request keeps its state."""
     if path is None or group[0] == 0:
         return path
     return path.parent / f"{path.name}.{group[0]}"
