@@ -47,5 +47,9 @@ def test_a_second_one_stops_at_once_and_afterwards_ctrl_c_is_pythons_again():
 
 
 def test_without_a_place_to_save_it_stops_at_once():
-    with pytest.raises(KeyboardInterrupt), between_steps(saves=False):
-        signal.raise_signal(signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever ran before in this process
+    try:
+        with pytest.raises(KeyboardInterrupt), between_steps(saves=False):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
