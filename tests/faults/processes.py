@@ -119,10 +119,11 @@ class Kills:
         return runs
 
     def _new(self, name):
-        directory = self.root / name
-        directory.mkdir(parents=True)
-        self.prepare(directory)
-        return directory
+        prepared = self.root / "prepared"
+        if not prepared.exists():  # once: tables made again have another time
+            prepared.mkdir(parents=True)
+            self.prepare(prepared)
+        return Path(shutil.copytree(prepared, self.root / name))
 
 
 def names(directory):
