@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from tf_vitcnn.subject import Subject
     from tf_vitcnn.surgery import Layout
 
+THUMBNAIL = 64  # pixels of the longer side of an image's small picture
+
 
 class Grid(NamedTuple):
     """Vectors of `channels` numbers: extra tokens first, then the grid row by row."""
@@ -80,6 +82,12 @@ def image_size(subject: Subject) -> tuple[int, int]:
     if None in (height, width):
         raise BadInput(f"{subject.name} has no fixed input size; give --image-size")
     return int(height), int(width)
+
+
+def thumbnail(height: int, width: int) -> tuple[int, int]:
+    """Height and width of the small picture of an image that goes beside a table."""
+    scale = min(1.0, THUMBNAIL / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def post_residual(subject: Subject) -> list[str]:

@@ -21,7 +21,7 @@ from tf_vitcnn import taps as names_of
 from tf_vitcnn.analyses.attention_distance.analysis import PROBS, attention_grid
 from tf_vitcnn.analyses.attention_maps.charts import DRAWINGS, NORM, PICTURES, draw
 from tf_vitcnn.analyses.base import Batch, Constants, PerImage, Run, Stage, Totals, require
-from tf_vitcnn.analyses.layout import find_grid, place_of
+from tf_vitcnn.analyses.layout import find_grid, image_size, place_of, thumbnail
 from tf_vitcnn.tables.attached import Attached
 from tf_vitcnn.tables.schema import Schema
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from tf_vitcnn.subject import Subject
 
 MOST = 100  # images: more are no pictures to look at
-SIDE = 64  # pixels of a photograph's longer side
 MEAN, ROLLOUT = "mean", "rollout"
 
 
@@ -81,7 +80,7 @@ class AttentionMaps(PerImage):
         """Each image's maps [b, heads, k] and rollout [b, k] over the grid's keys, and its photograph."""
         import tensorflow as tf
 
-        rows: dict[str, Any] = {"rows/photo": shrunk(batch.images, _small(run.subject))}
+        rows: dict[str, Any] = {"rows/photo": shrunk(batch.images, thumbnail(*image_size(run.subject)))}
         for tap in run.taps[0]:
             extra = len(attention_grid(run.subject, tap).extra)
             seen = _of_query(tf.cast(taps[tap], tf.float32), extra)  # [b, n, k]
@@ -162,13 +161,6 @@ def _rolled(subject: Subject) -> list[str]:
     probs = _all(subject)
     shapes = {tuple(subject.model.output[tap].shape)[2:] for tap in probs}
     return probs if len(shapes) == 1 and all(q == k for q, k in shapes) else []
-
-
-def _small(subject: Subject) -> tuple[int, int]:
-    """Height and width of a photograph beside the table."""
-    height, width = (int(side) for side in subject.model.inputs[0].shape[1:3])
-    scale = min(1.0, SIDE / max(height, width))
-    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def _outputs(run: Run) -> list[str]:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from tf_vitcnn.analyses.base import Run, Totals, View, require
 from tf_vitcnn.analyses.cka.strip import strip
+from tf_vitcnn.analyses.layout import thumbnail
 from tf_vitcnn.charts import Drawing
 from tf_vitcnn.errors import unknown
 from tf_vitcnn.tables.attached import Attached
@@ -29,7 +30,6 @@ SCHEMA = Schema(
     values={"influence": (-float("inf"), float("inf")), "share": (0, 1)},
     integers=("rank", "image"),
 )
-SIDE = 64  # pixels of a thumbnail's longer side
 STRIP = Drawing(
     (),
     "The images that a similarity rests on",
@@ -98,8 +98,5 @@ def _thumbnail(image: Any) -> bytes:
     """A PNG of an image [h, w, 3] uint8."""
     import tensorflow as tf
 
-    height, width = image.shape[:2]
-    shrunk = min(1.0, SIDE / max(height, width))
-    size = max(1, round(height * shrunk)), max(1, round(width * shrunk))
-    pixels = tf.round(tf.image.resize(image, size, "area"))
+    pixels = tf.round(tf.image.resize(image, thumbnail(*image.shape[:2]), "area"))
     return bytes(tf.io.encode_png(tf.cast(pixels, tf.uint8)).numpy())

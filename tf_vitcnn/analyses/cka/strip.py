@@ -8,9 +8,9 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from tf_vitcnn.analyses.layout import THUMBNAIL
 from tf_vitcnn.charts import Panel, words
 
-SIDE = 64  # pixels of a picture's longer side, and in a row
 ROOM, LINE = 10, 16  # between pictures, and for the words beneath
 COLUMNS = 10
 
@@ -31,18 +31,20 @@ def _pair(table: pd.DataFrame, pictures: Any) -> Any:
     across, down = min(COLUMNS, len(rows)), -(-len(rows) // COLUMNS)
     column, row = f"(datum.rank - 1) % {COLUMNS}", f"floor((datum.rank - 1) / {COLUMNS})"
     base = alt.Chart(rows).transform_calculate(
-        left=f"{column} * {SIDE + ROOM}",
-        top=f"{row} * {SIDE + ROOM + LINE}",
+        left=f"{column} * {THUMBNAIL + ROOM}",
+        top=f"{row} * {THUMBNAIL + ROOM + LINE}",
         words="(datum.influence < 0 ? '- ' : '+ ') + format(datum.share, datum.share < 0.1 ? '.1%' : '.0%')",
     )
     said = words.tip("'image ' + datum.image + ' of the source, influence '", words.number("influence", "+.3g"))
 
-    width, height = across * (SIDE + ROOM), down * (SIDE + ROOM + LINE)
+    width, height = across * (THUMBNAIL + ROOM), down * (THUMBNAIL + ROOM + LINE)
     place = {"x": alt.X(**_axis("left", width)), "y": alt.Y(**_axis("top", height, reverse=True))}
-    photographs = base.mark_image(width=SIDE, height=SIDE, align="left", baseline="top").encode(
+    photographs = base.mark_image(width=THUMBNAIL, height=THUMBNAIL, align="left", baseline="top").encode(
         url="picture:N", tooltip=said, **place
     )
-    captions = base.mark_text(align="center", baseline="top", dx=SIDE / 2, dy=SIDE + 3).encode(text="words:N", **place)
+    captions = base.mark_text(align="center", baseline="top", dx=THUMBNAIL / 2, dy=THUMBNAIL + 3).encode(
+        text="words:N", **place
+    )
     return (photographs + captions).properties(width=width, height=height)
 
 
