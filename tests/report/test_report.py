@@ -1,6 +1,7 @@
 """The report: one offline page from tables, whatever lies in the directory."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -222,3 +223,14 @@ def test_a_second_run_on_the_same_networks_stands_in_the_appendix(intact, tmp_pa
     shutil.copy(root / "cka/vit_b32.csv", root / "cka/vit_b32.batch64.csv")
     text = page(collect(root))
     assert text.index("Appendix: variants") < text.index("Similarity of all layers within a model, batch64</h3>")
+
+
+def test_claims_asked_again_of_another_measure_stand_in_the_appendix():
+    found = collect(ROOT / "saved_results/digits")
+    again = {v.claim.id for v in found.verdicts if v.checks and v.claim.again}
+    assert "uniform-vit-rsa" in again and len(again) >= 4
+    findings, appendix = page(found).split('<section id="appendix"')
+    assert "claims under other measures</h2>" in appendix
+    for claim in again:
+        finding = re.compile(rf'<li class="finding" id="[\w-]+-{claim}">')
+        assert finding.search(appendix) and not finding.search(findings)

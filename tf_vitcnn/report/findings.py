@@ -114,9 +114,9 @@ class Finding:
     panel: int  # of that figure
 
 
-def findings(report: Report) -> dict[str, list[Finding]]:
-    """Group -> claims in the paper's order; groups without one are left out."""
-    rows = [row_of(v) for v in report.verdicts if v.checks]
+def findings(report: Report, again: Sequence[bool] = (False, True)) -> dict[str, list[Finding]]:
+    """Group -> claims in the paper's order; groups without one are left out. `again`: which claims, by that field."""
+    rows = [row_of(v) for v in report.verdicts if v.checks and v.claim.again in again]
     found: dict[str, list[Finding]] = {}
     for group in GROUPS:
         claims = dict.fromkeys(row.verdict.claim.id for row in rows if row.group == group)

@@ -88,6 +88,7 @@ class Statement:
     place: str
     statement: str
     remark: str = ""  # what a reader of the verdict should know, e.g. an exception the paper itself shows
+    again: bool = field(default=False, kw_only=True)  # another claim's sentence, asked of another measure
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ def under(asked: Claim, measure: str) -> Claim:
         statement=f"{asked.statement.rstrip('.')} (by {WORDS[measure]} instead of CKA).",
         needs=needs,
         measure=_in_place_of_cka(asked.measure, measure),
+        again=True,
     )
 
 
