@@ -1,7 +1,9 @@
 """Charts compute nothing, stay small, and keep one colour per model."""
 
+import itertools
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,9 @@ from tf_vitcnn.engine.door import run
 
 FIGURES = [*map(str, range(1, 14)), "B.1", *(f"C.{i}" for i in range(1, 7)), *(f"D.{i}" for i in range(1, 5))]
 FIGURES += ["E.1", "E.2", "F.1", "F.2", "F.3", "G.1", "G.2", "H.1", "H.2"]
+
+
+SAVED = Path(__file__).parents[2] / "saved_results"
 
 
 def fields_of(spec):
@@ -169,6 +174,44 @@ def test_a_model_keeps_its_colour():
         alone, both = theme.model_scale(["c"]).to_dict(), theme.model_scale(["b", "c"]).to_dict()
     assert alone["range"][0] == both["range"][1]
     assert theme.model_scale(["c"]).to_dict()["range"] == [theme.PALETTE[0]]
+
+
+def test_a_dark_page_keeps_colours_apart_and_off_its_background():
+    light, dark = list(theme.PALETTE), [theme.DARK[colour] for colour in theme.PALETTE]
+    nearest = lambda shown: min(distance(a, b) for a, b in itertools.combinations(shown, 2))  # noqa: E731
+    assert nearest(dark) > nearest(light) > 20
+    assert min(contrast(colour, theme.DARK[theme.PAPER]) for colour in dark) > 3  # what WCAG asks of graphics
+    many = [f"net{i}" for i in range(14)]
+    with theme.models(many):
+        assert min(contrast(theme.on_dark()[theme.look_of(n).colour], theme.DARK[theme.PAPER]) for n in many) > 3
+
+
+def rgb(colour):
+    shares = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    return np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+
+
+def contrast(a, b):
+    """WCAG's ratio of two colours' luminances."""
+    low, high = sorted(rgb(c) @ [0.2126, 0.7152, 0.0722] + 0.05 for c in (a, b))
+    return high / low
+
+
+def distance(a, b):
+    """CIE 1976: 2.3 is a just noticeable difference."""
+    to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    roots = [np.cbrt(np.array(to_xyz) @ rgb(colour) / [0.9505, 1, 1.089]) for colour in (a, b)]
+    first, second = ((116 * y, 500 * (x - y), 200 * (y - z)) for x, y, z in roots)
+    return float(np.linalg.norm(np.subtract(first, second)))
+
+
+def test_errors_that_are_not_over_images_are_not_drawn():
+    """Tables made before there were groups tell the spread over repeats, several times too small."""
+    old = read_table(SAVED / "tiny_imagenet/cka/vit.csv")
+    new = read_table(SAVED / "digits/cka/vit.csv")
+    assert old.cka_se.notna().any()
+    assert "hconcat" not in analyses.chart(old).to_dict()
+    assert [p["encoding"]["color"]["field"] for p in analyses.chart(new).to_dict()["hconcat"]] == ["cka", "cka_se"]
 
 
 def test_lines_have_bands_where_the_table_has_bounds():

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from tf_vitcnn.analyses.base import Analysis
+from tf_vitcnn.analyses.base import Analysis, PerMinibatch
 from tf_vitcnn.errors import BadInput, unknown
 from tf_vitcnn.tables import read, training_log
 from tf_vitcnn.tables.schema import Schema
@@ -69,7 +69,21 @@ def interval(
 
 def chart(table: "pd.DataFrame", analysis_name: str | None = None) -> "altair.Chart":
     """The figure of a table: by its analysis' name, else by its own provenance, else by its columns."""
-    return find(analysis_name or analysis_of(table)).chart(table)
+    return find(analysis_name or analysis_of(table)).chart(with_errors_over_images(table))
+
+
+def with_errors_over_images(table: "pd.DataFrame") -> "pd.DataFrame":
+    """The table without errors that are not over images.
+
+    Tables of Gram matrices made before there were groups of images tell the spread over repeats of the same images,
+    which is several times too small.
+    """
+    made_by = table.attrs.get("sidecar", {}).get("analysis")
+    if made_by not in names() or not issubclass(find(made_by), PerMinibatch) or "groups" in table.attrs:
+        return table
+    known = table.assign(**{name: float("nan") for name in table.columns if str(name).endswith("_se")})
+    known.attrs = table.attrs
+    return known
 
 
 def analysis_of(table: "pd.DataFrame") -> str:

@@ -26,7 +26,8 @@ class Drawing:
     `fits` says by its sidecar whether a table is drawn so. `together`: all tables of the same data that fit are drawn
     in the same panels, their rows under each other (lines of several models); else each table has panels of its own.
     `of` names the table beside the analysis' own that is drawn, where it is not that one.
-    `shared` names the column whose range all panels of a figure share: `draw` then gets it as its second argument.
+    `shared` names the column whose range all panels of a figure share, or picks the values from a table: `draw` then
+    gets the range as its second argument.
     """
 
     figures: tuple[str, ...]
@@ -35,13 +36,19 @@ class Drawing:
     draw: Callable[..., Any]
     fits: Callable[[dict[str, Any]], bool] = lambda sidecar: True
     together: bool = False
-    shared: str = ""
+    shared: str | Callable[[pd.DataFrame], pd.Series] = ""
     of: str = ""
 
     def panels(self, tables: Sequence[pd.DataFrame]) -> list[list[Panel]]:
         """The panels of each table, on scales that can be compared."""
-        more = (extent(table[self.shared] for table in tables),) if self.shared else ()
-        return [as_panels(self.draw(table, *more)) for table in tables]
+        return [as_panels(self.draw(table, *self._more(tables))) for table in tables]
+
+    def _more(self, tables: Sequence[pd.DataFrame]) -> tuple[Extent, ...]:
+        if not self.shared:
+            return ()
+        if callable(self.shared):
+            return (extent(map(self.shared, tables)),)
+        return (extent(table[self.shared] for table in tables),)
 
 
 def as_panels(drawn: Any) -> list[Panel]:

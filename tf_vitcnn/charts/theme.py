@@ -23,12 +23,16 @@ FONT = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 INK = "#222222"
 RULE, GRID, PAPER = "#888888", "#eeeeee", "#ffffff"
 SOLID, DOTTED = (1, 0), (2, 3)
-# What each of the theme's colours is on a dark page: as far from its background as on a white one.
+# What each of the theme's colours is on a dark page: as far from its background as on a white one, and from the others.
 DARK: Final = {
     **{INK: "#e4e4e4", RULE: "#8a8f98", GRID: "#2c313a", PAPER: "#16191e", NO_VALUE: "#3a3f48"},
-    **{"#0072B2": "#4ba3e0", "#D55E00": "#f0813a", "#009E73": "#2fbf95", "#332288": "#9d91ea", "#882255": "#d9709f"},
-    **{"#117733": "#57b877", "#999933": "#b9b955", "#AA4499": "#d07cc3", "#661100": "#d98872"},
+    **{"#0072B2": "#3f8fd8", "#D55E00": "#f2702a", "#009E73": "#35d0a5", "#CC79A7": "#f0b4d4", "#56B4E9": "#a5dcff"},
+    **{"#E69F00": "#ffc94d", "#332288": "#9585f0", "#882255": "#c9497f", "#117733": "#3f9a55", "#999933": "#c9c964"},
+    **{"#AA4499": "#d067c6", "#661100": "#c0705a"},
 }
+# The part of a ramp that lines and points take: its light end is no line on white, its dark end none on a dark page.
+LINES: Final = alt.SchemeParams(name=SIMILARITY, extent=[0.0, 0.87])
+DARK_EXTENT: Final = (0.25, 1.0)
 
 
 class Look(NamedTuple):
@@ -69,6 +73,12 @@ def look_of(name: str) -> Look:
     return (_looks.get() or {}).get(name) or Look(PALETTE[0])
 
 
+def on_dark() -> dict[str, str]:
+    """What each colour is on a dark page: the theme's, and lighter ones of a surrounding `models(...)` by family."""
+    around = {look.colour for look in (_looks.get() or {}).values()}
+    return {**DARK, **{colour: _lighter(colour) for colour in sorted(around - set(PALETTE))}}
+
+
 def root_scale() -> alt.Scale:
     """Colours of a map with its own maximum: what is small is seen as well."""
     return alt.Scale(scheme=INTENSITY, type="sqrt", domainMin=0)
@@ -90,6 +100,14 @@ def _by_family(names: list[str], families: Mapping[str, str]) -> dict[str, str]:
             rgb = colorsys.hls_to_rgb((0.57 + i / len(kinds)) % 1, lightness, 0.75)
             found[name] = "#" + "".join(f"{round(255 * part):02x}" for part in rgb)
     return found
+
+
+def _lighter(colour: str) -> str:
+    """The same hue, its lightness in the upper half."""
+    rgb = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    hue, lightness, saturation = colorsys.rgb_to_hls(*rgb)
+    found = colorsys.hls_to_rgb(hue, 0.45 + lightness / 2, saturation)
+    return "#" + "".join(f"{round(255 * part):02x}" for part in found)
 
 
 def _shown(names: Iterable[str]) -> dict[str, Look]:

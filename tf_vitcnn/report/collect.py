@@ -12,7 +12,7 @@ from typing import Any
 from etils import epath
 
 from tf_vitcnn import analyses
-from tf_vitcnn.analyses import read_table
+from tf_vitcnn.analyses import read_table, with_errors_over_images
 from tf_vitcnn.errors import BadInput, first_line
 from tf_vitcnn.report.figures import draw
 from tf_vitcnn.report.model import Report
@@ -69,7 +69,7 @@ def gather(root: epath.Path) -> tuple[list[Result], list[str]]:
             if sidecar["analysis"] not in analyses.names() and "pictures" not in table.attrs:
                 continue  # a table beside an analysis' own shows its pictures, and nothing else
             record.check(sidecar)
-            found = parts(Result.of(table, path))
+            found = parts(Result.of(with_errors_over_images(table), path))
             for part in found:
                 record.speaks_of(part.sidecar, part.table)
                 _same_networks(part, names)

@@ -27,10 +27,13 @@ GROUPS = {
     "maybe-learned": ("Undecided, no error known: its number says learned", f"On the claim's side, unlike {RANDOM}."),
     "maybe-free": ("Undecided, no error known: its number says given", f"On the claim's side, as with {RANDOM}."),
     "maybe-holds": ("Undecided, no error known: its number is on the claim's side", f"No comparison with {RANDOM}."),
-    "maybe-fails": ("Undecided, no error known: its number is on the other side", "Of its threshold, that is."),
+    "maybe-fails": (
+        "Undecided, no error known: its number is on the other side",
+        "The number lies on the other side of its threshold.",
+    ),
 }
 MARKS = {"learned": "✓", "free": "✓", "holds": "✓", "fails": "✗", "undecided": "~", "untested": "–"}
-MARKS |= {group: "~" for group in GROUPS if group.startswith("maybe")}
+MARKS |= {group: "(✗)" if group == "maybe-fails" else "(✓)" for group in GROUPS if group.startswith("maybe")}
 SPOKEN = {
     **{group: "undecided, no error known" for group in GROUPS if group.startswith("maybe")},
     **{"learned": "holds, learned", "free": "holds, given by the architecture", "holds": "holds"},

@@ -86,7 +86,8 @@ def _shared(report: Report) -> dict[str, Any]:
     """What all charts have in common: the theme, its dark side, and who is who."""
     return {
         "config": theme.tf_vitcnn()["config"],
-        "dark": theme.DARK,
+        "dark": theme.on_dark(),
+        "extent": theme.DARK_EXTENT,
         "networks": [{"name": n.name, "random": n.random, "twin": n.twin} for n in report.networks],
     }
 

@@ -28,7 +28,7 @@ def heads_sorted(table: pd.DataFrame, pixels: Extent | None = None, every: bool 
 def _heads_of(table: pd.DataFrame, pixels: Extent | None, every: bool) -> Any:
     layers = list(table.sort_values("depth").layer.unique())
     # two blues for the lowest, two warm colours for the highest; a ramp when there are many
-    colours = alt.Scale(domain=layers, **({"scheme": theme.SIMILARITY} if every else {"range": _ENDS[: len(layers)]}))
+    colours = alt.Scale(domain=layers, **({"scheme": theme.LINES} if every else {"range": _ENDS[: len(layers)]}))
     highest = pixels[1] if pixels else float(table.distance_px.max())
     said = ["datum.model + ' '", "datum.layer", "', head ' + datum.head + ': '"]
     said += [words.number("distance_px", ".1f", "distance_px_se"), "' pixels'"]

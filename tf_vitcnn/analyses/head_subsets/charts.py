@@ -27,7 +27,7 @@ def distance_against_cka(table: pd.DataFrame, cka: Extent | None = None) -> Any:
     base = alt.Chart().encode(
         x=alt.X("distance_px:Q", title="mean distance (pixels)", scale=alt.Scale(zero=False)),
         y=alt.Y("cka:Q", title="CKA", scale=alt.Scale(domain=list(cka)) if cka else alt.Scale(zero=False)),
-        color=alt.Color("size:Q", title="heads in the run", scale=alt.Scale(scheme=theme.SIMILARITY)),
+        color=alt.Color("size:Q", title="heads in the run", scale=alt.Scale(scheme=theme.LINES)),
     )
     points = base.mark_circle(size=30, opacity=0.8).encode(tooltip=tip)
     return (

@@ -79,7 +79,7 @@ DRAWINGS = (
         ("11", "13", "F.1", "F.2", "F.3"),
         "Accuracy of linear probes over depth",
         "Ridge regression on the representation after every block or unit, read out in several ways; bands are 95 % "
-        "intervals over test images. mean_token is the average over probes on single tokens.",
+        "intervals over test images. Single tokens, averaged (mean_token in tables): the mean over a probe per token.",
         draw=lines,
         together=True,
     ),

@@ -8,6 +8,7 @@ import altair as alt
 import pandas as pd
 
 from tf_vitcnn.charts import Drawing, Panel, marks, side_by_side
+from tf_vitcnn.charts.drawing import Extent, extent
 
 TITLES = {"cka": "CKA", "rsa": "ranks of distances", "knn": "shared neighbours", "procrustes": "Procrustes"}
 
@@ -32,10 +33,16 @@ def maps(table: pd.DataFrame) -> list[Panel]:
     ]
 
 
-def errors(table: pd.DataFrame) -> list[Panel]:
+def errors(table: pd.DataFrame, largest: Extent | None = None) -> list[Panel]:
     """How far other images would move each cell of each measure that has an error."""
-    drawn = [(marks.error_map(table, f"{name}_se", **_ends(table)), title) for name, title in TITLES.items()]
+    largest = largest or extent([all_errors(table)])
+    drawn = [(marks.error_map(table, f"{name}_se", largest, **_ends(table)), title) for name, title in TITLES.items()]
     return [Panel(chart, title) for chart, title in drawn if chart is not None]
+
+
+def all_errors(table: pd.DataFrame) -> pd.Series:
+    """The errors of all measures: their maps have one scale."""
+    return pd.concat([table[c] for c in (f"{name}_se" for name in TITLES) if c in table])
 
 
 def _of(table: pd.DataFrame, measure: str) -> pd.DataFrame:
@@ -59,5 +66,6 @@ DRAWINGS = (
         "How sure these measures are",
         "Standard error of each cell over images: how far the number would move with other images of the same kind.",
         errors,
+        shared=all_errors,
     ),
 )

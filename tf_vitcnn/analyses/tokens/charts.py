@@ -8,6 +8,7 @@ import altair as alt
 import pandas as pd
 
 from tf_vitcnn.charts import Drawing, Panel, marks, side_by_side, theme, words
+from tf_vitcnn.charts.drawing import Extent, extent
 
 SHOWN = ("q00", "q01", "q10", "q50", "q90", "q99", "q100")
 SHARES = {
@@ -25,11 +26,12 @@ def draw(table: pd.DataFrame) -> Any:
     return alt.vconcat(*parts).resolve_scale(color="independent", strokeDash="independent")
 
 
-def norms(table: pd.DataFrame) -> list[Panel]:
+def norms(table: pd.DataFrame, span: Extent | None = None) -> list[Panel]:
     """Bands of quantiles over depth, one panel per model: the widest from the smallest to the largest norm."""
-    rows = table[table.statistic.isin(SHOWN) & table.layer.str.endswith(POST)]
+    rows = _quantiles(table)
     x = alt.X("depth:Q", title="depth (position among all layers)")
-    y = alt.Y("value:Q", title="norm of spatial tokens", scale=alt.Scale(type="log", nice=False))
+    scale = alt.Scale(type="log", nice=False, domain=list(span or extent([_positive(rows)])))
+    y = alt.Y("value:Q", title="norm of spatial tokens", scale=scale)
     panels = []
     for model, part in rows.groupby("model", sort=False):
         base = alt.Chart(part[["model", "depth", "layer", "statistic", "value", *_error(part)]])
@@ -68,14 +70,15 @@ def shares(table: pd.DataFrame) -> list[Panel]:
     ]
 
 
-def places(table: pd.DataFrame) -> Any:
+def places(table: pd.DataFrame, span: Extent | None = None) -> Any:
     """Share of the images in which the token at a place is an outlier, one map per layer."""
-    rows = table[table.statistic.str.startswith(MAP) & table.layer.str.endswith(POST)].sort_values("depth")
+    rows = _places(table).sort_values("depth")
     at = rows.statistic.str.extract(rf"{MAP}(\d+)_c(\d+)").astype(int)
     rows = rows.assign(row=at[0], col=at[1])
-    most = max(float(rows.value.max()), 0.01)  # without an outlier all are dark
+    most = max((span or extent([rows.value]))[1], 0.01)  # without an outlier all are dark
     scale = alt.Scale(scheme=theme.INTENSITY, type="sqrt", domain=[0, most])  # one for all maps
-    return marks.small_maps(rows, "value", scale=scale, title="share of images in which the token is an outlier")
+    said = "share of images in which the token is an outlier"
+    return marks.small_maps(rows, "value", scale=scale, title=said, value_title=said)
 
 
 def histogram(table: pd.DataFrame) -> Any:
@@ -99,6 +102,18 @@ def histogram(table: pd.DataFrame) -> Any:
     return alt.layer(*bars, line).add_params(hidden).properties(width=420, height=200, title="last layer")
 
 
+def _quantiles(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table.statistic.isin(SHOWN) & table.layer.str.endswith(POST)]
+
+
+def _positive(rows: pd.DataFrame) -> pd.Series:
+    return rows.value[rows.value > 0]  # what a logarithmic axis can show
+
+
+def _places(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table.statistic.str.startswith(MAP) & table.layer.str.endswith(POST)]
+
+
 def _error(table: pd.DataFrame) -> list[str]:
     return ["value_se"] if "value_se" in table else []
 
@@ -114,7 +129,7 @@ DRAWINGS = (
         "Quantiles over images and spatial tokens: the median; lines at 10 and 90, 1 and 99, 0 and 100 %. Where the "
         "highest leave the rest, a few tokens stand out.",
         norms,
-        together=True,
+        shared=lambda table: _positive(_quantiles(table)),
     ),
     Drawing(
         (),
@@ -129,6 +144,7 @@ DRAWINGS = (
         "Where outliers lie",
         "Share of the images in which the token at a place is an outlier, for each block.",
         places,
+        shared=lambda table: _places(table).value,
     ),
     Drawing(
         (),

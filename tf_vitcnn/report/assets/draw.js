@@ -52,7 +52,14 @@ function panelSpec(panel) {
   const spec = Object.assign({}, parts.top, flat(parts.rows)[panel.index]);
   spec.config = Object.assign({}, spec.config, {background: "transparent"});
   delete spec.title;
+  if (dark.matches) { eachEncoding(spec, lightened); }
   return spec;
+}
+
+// A ramp of lines or points begins where it can be told from a dark page.
+function lightened(encoding) {
+  const scale = encoding.color && encoding.color.scale;
+  if (scale && scale.scheme && scale.scheme.extent) { scale.scheme = Object.assign({}, scale.scheme, {extent: shared.extent}); }
 }
 
 function unit(spec) { return spec.spec || spec; }
@@ -72,7 +79,7 @@ function withoutLegend(spec) {
   });
 }
 
-function fitted(spec, width) {
+function fitted(spec, width, figure) {
   if (isMatrix(spec)) {
     spec.width = spec.height = Math.max(120, Math.min(Math.floor(width) - 68, 360));
   } else if (isMap(spec)) {
@@ -85,18 +92,24 @@ function fitted(spec, width) {
     spec.columns = Math.max(1, Math.floor((width + 8) / room));
   } else {
     const names = layersOf(spec).some(function (part) { return (part.mark.type || part.mark) === "text"; });
-    spec.width = Math.max(130, Math.min(width - 54 - (names ? labelRoom(spec) : 6), 640));
+    spec.width = Math.max(130, Math.min(width - 54 - (names ? labelRoom(figure) : 6), 640));
   }
   return spec;
 }
 
-function labelRoom(spec) {
-  let longest = 0;
-  eachEncoding(spec, function (encoding) {
-    const scale = encoding.color && encoding.color.scale;
-    (scale && scale.domain || []).forEach(function (name) { longest = Math.max(longest, String(name).length); });
-  });
-  return Math.min(120, 8 + 5.8 * longest);
+// Room for the names at the ends of lines: the same in all panels of a figure, so that their axes have one length.
+function labelRoom(figure) {
+  if (!figure.room) {
+    let longest = 0;
+    flat(opened(figure).rows).forEach(function (spec) {
+      eachEncoding(spec, function (encoding) {
+        const scale = encoding.color && encoding.color.scale;
+        (scale && scale.domain || []).forEach(function (name) { longest = Math.max(longest, String(name).length); });
+      });
+    });
+    figure.room = Math.min(120, 8 + 5.8 * longest);
+  }
+  return figure.room;
 }
 
 function labelWidth(text) {
@@ -126,7 +139,7 @@ function draw(panel) {
   panel.width = width;
   if (panel.view) { panel.view.finalize(); panel.view = null; }
   return unpacked(panel.figure).then(function () {
-    panel.spec = hiding(fitted(panelSpec(panel), width), panel);
+    panel.spec = hiding(fitted(panelSpec(panel), width, panel.figure), panel);
     withoutLegend(panel.spec);
     return embed(panel.place, panel.spec, "canvas");
   }).then(function (made) {

@@ -7,7 +7,12 @@ function redrawAll() {
 }
 let resizing = 0;
 window.addEventListener("resize", function () { window.clearTimeout(resizing); resizing = window.setTimeout(redrawAll, 150); });
+function swatches() {
+  document.querySelectorAll(".swatch").forEach(function (line) { line.setAttribute("stroke", tinted(line.dataset.colour)); });
+}
+swatches();
 dark.addEventListener("change", function () {
+  swatches();
   panels.forEach(function (panel) { panel.width = panel.view ? -1 : 0; });
   document.querySelectorAll(".thumb").forEach(function (link) { link.textContent = ""; want(link.job); });
   figures.forEach(function (figure) { const place = figure.section.querySelector(".legend"); if (place) { place.textContent = ""; } });
