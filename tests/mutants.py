@@ -42,6 +42,7 @@ TARGETS = {
     "stats/receptive_field.py": ["stats/test_receptive_field.py"],
     "stats/ridge.py": ["stats/test_ridge.py"],
     "stats/measures.py": ["stats/test_measures.py"],
+    "stats/pair_noise.py": ["stats/test_pair_noise.py"],
     "stats/tokens.py": ["stats/test_tokens.py"],
     "stats/minibatch_cka.py": ["stats/test_hsic.py", "stats/test_measures.py"],
     "verdicts": VERDICTS,

@@ -97,6 +97,8 @@ def test_linearised_changes_are_minus_a_nineteenth_of_the_mean_influence():
     found = linearised(influence, present)
     np.testing.assert_allclose(found[:5], -scale * influence[:5] / 4, rtol=1e-12)
     assert np.all(found[5:] == 0)
+    two = linearised(influence, np.arange(GROUPS) < 2)
+    np.testing.assert_allclose(two[:2], -np.sqrt(1 / 2 * 20 / 19) * influence[:2], rtol=1e-12)
     assert np.isnan(linearised(influence, np.arange(GROUPS) < 1)).all()
 
 

@@ -151,3 +151,31 @@ def test_delete_one_changes():
     partial = value + changes
     np.testing.assert_allclose(standard_error(changes), np.sqrt(19 / 20 * ((partial - partial.mean(0)) ** 2).sum(0)))
     assert hsic.CONSTANT
+
+
+@pytest.mark.parametrize("dead", [[0.0, 0.0], [0.0, np.nan]], ids=["all layers", "a constant layer"])
+def test_changes_of_a_run_come_from_its_mean_minibatch(dead):
+    """Two draws of 36 images in minibatches of 12: by the formula of an image's influence, written out."""
+    xs, ys, n, draws = features(36), features(36, 2, seed=1), 12, 2
+    rng = np.random.default_rng(0)
+    sides = {"xy": (xs, ys), "xx": (xs, xs), "yy": (ys, ys)}
+    q = {key: np.zeros((draws, 36, len(a), len(b))) for key, (a, b) in sides.items()}
+    for draw in range(draws):
+        for images in rng.permutation(36).reshape(-1, n):
+            for key, (a, b) in sides.items():
+                q[key][draw, images] = np.array([[of_images(x[images], y[images]) for y in b] for x in a]).T.swapaxes(
+                    1, 2
+                )
+    own = {"xy": q["xy"], "xx": np.einsum("diaa->dia", q["xx"]), "yy": np.einsum("diaa->dia", q["yy"])}
+    group = np.arange(36) % GROUPS
+    totals = {"count": np.full(draws, 3.0), "groups/images": np.bincount(group) * 1.0 * draws}
+    for key, each in own.items():
+        totals[key] = each.sum(1) / n * (n - 1) / (n - 2)  # sums over minibatches of HSIC
+        totals[f"groups/{key}"] = np.stack([each[:, group == g].sum((0, 1)) for g in range(GROUPS)])
+    found = shares.of_totals(totals, ["xy", "xx", "yy"], [np.zeros(3), np.array(dead)], 36)
+
+    h = {key: totals[key].sum(0) / 6 for key in own}
+    t = h["xy"] / np.sqrt(h["xx"][:, None] * h["yy"])
+    mean = {k: np.stack([own[k][:, group == g].mean((0, 1)) for g in range(GROUPS)]) for k in own}
+    of_own = mean["xx"][:, :, None] / h["xx"][:, None] + mean["yy"][:, None] / h["yy"]
+    np.testing.assert_allclose(found, -2 * t * (mean["xy"] / h["xy"] - of_own / 2) / 19 + np.array(dead), rtol=1e-6)
