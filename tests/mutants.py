@@ -36,7 +36,7 @@ TARGETS = {
     "stats/interval.py": ["stats/test_interval.py"],
     "stats/shares.py": ["stats/test_shares.py", "stats/test_measures.py"],
     "stats/hsic.py": ["stats/test_hsic.py"],
-    "stats/folded.py": ["stats/test_hsic.py", "stats/test_shares.py"],
+    "stats/folded.py": ["stats/test_folded.py", "stats/test_shares.py"],
     "stats/host_gram.py": ["stats/test_hsic.py"],
     "stats/attention.py": ["stats/test_attention.py"],
     "stats/receptive_field.py": ["stats/test_receptive_field.py"],
