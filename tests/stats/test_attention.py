@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tf_vitcnn.stats import attention
-from tf_vitcnn.stats.attention import attention_sums, grid_distances, uniform_distance
+from tf_vitcnn.stats.attention import attention_sums, grid_distances, peaks, uniform_distance
 
 
 def looped(probs, rows, cols, pitch, extra):
@@ -153,3 +153,15 @@ def test_a_head_that_looks_one_way_peaks_there(offset):
             probs[..., q, row * cols + col] = 1
     maps = attention.centred_maps(tf.constant(probs), 0, (rows, cols)).numpy()
     assert tuple(attention.peaks(maps)[0, 0]) == offset
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(2, 3), (4, 3), (1, 5)])
+def test_peaks_are_those_of_the_mean_over_pairs_of_places(rows, cols):
+    sums = np.random.default_rng(rows).uniform(size=(50, 2 * rows - 1, 2 * cols - 1))
+    pairs = np.zeros(sums.shape[1:])
+    places = [(row, col) for row in range(rows) for col in range(cols)]
+    for q in places:
+        for k in places:
+            pairs[k[0] - q[0] + rows - 1, k[1] - q[1] + cols - 1] += 1
+    highest = [np.unravel_index(np.argmax(one / pairs), pairs.shape) for one in sums]
+    np.testing.assert_array_equal(peaks(sums), np.array(highest) - (rows - 1, cols - 1))

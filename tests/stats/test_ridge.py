@@ -4,7 +4,7 @@ from sklearn.linear_model import Ridge, RidgeClassifier
 
 from tf_vitcnn.stats import ridge
 
-SHAPES = [(60, 12), (60, 200), (41, 40)]  # primal; dual; primal over all images but dual without the held-out ones
+SHAPES = [(60, 12), (60, 200), (41, 40), (30, 1)]  # primal; dual; dual without the held-out ones only; one feature
 
 
 def problem(n, p, classes=5, offset=0.0, seed=0):
@@ -126,3 +126,18 @@ def test_an_offset_changes_nothing(shape):
 def test_singular_sums_below_rounding_do_not_blow_up():
     a = np.diag([1e6, -1e-2])  # what float32 makes of a zero eigenvalue
     np.testing.assert_allclose(ridge.solve_positive(a, np.ones((2, 1)), 2.0**-10)[:, 0], [1e-6, 2.0**10], rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 6])
+def test_systems_of_any_size_are_solved_and_eigenvalues_below_zero_are_rounding(size):
+    """The lowest eigenvalue is 1e-9 below zero where lambda is 1e-10: it counts as zero, the others as they are."""
+    rng = np.random.default_rng(size)
+    basis, _ = np.linalg.qr(rng.normal(size=(size, size)))
+    for lowest, l2 in ((0.2, 1e-10), (-1e-9, 1e-10), (-1e-9, 4.0)):
+        spectrum = np.array([0.5, 0.3, 2.0, 0.7, 0.4, 0.9])[:size]
+        spectrum[0] = lowest
+        system = ridge.Shifted((basis * spectrum) @ basis.T)
+        b, h = rng.normal(size=(2, size, 3))
+        found = system.rotate(h).T @ system.solve(system.rotate(b), l2)
+        expected = (h.T @ basis / (np.maximum(spectrum, 0) + l2)) @ (basis.T @ b)
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())

@@ -28,6 +28,7 @@ def test_outliers_are_found_with_their_places_and_the_attention_they_draw():
     assert found.share == 3 / 24
     assert list(found.places) == [0, 0, 0.25, 0, 0, 0.5]
     assert found.attention == pytest.approx(3 * 0.5 / 6 / 4)
+    assert tokens.outliers(norms, received, cut=9).share == 0  # above the cut, not at it
     assert np.isnan(tokens.outliers(norms, None, cut=3).attention)
 
 

@@ -178,10 +178,11 @@ class Shifted:
 
     def solve(self, rotated: np.ndarray, l2: float) -> np.ndarray:
         """(T + l I)^-1 of what `rotate` returned."""
-        *_, out, info = lapack.dptsv(self.diagonal + l2, self.off, rotated)
-        if info == 0:
-            return out
-        # rounding left an eigenvalue below -lambda
+        if len(self.off):
+            *_, out, info = lapack.dptsv(self.diagonal + l2, self.off, rotated)
+            if info == 0:
+                return out
+        # a single feature, or rounding left an eigenvalue below -lambda
         spectrum, basis = scipy.linalg.eigh_tridiagonal(self.diagonal, self.off)
         return basis @ ((basis.T @ rotated) / (np.maximum(spectrum, 0) + l2)[:, None])
 
