@@ -29,7 +29,7 @@ def ours(measure):
         return made.result().numpy()
 
     def procrustes(layers):
-        roots = measures.flat(measures.roots(tf.stack([tf.matmul(x, x, transpose_b=True) for x in layers])))
+        roots = measures.roots(tf.stack([tf.matmul(x, x, transpose_b=True) for x in layers]))
         return measures.procrustes(measures.overlap(roots).numpy())
 
     return procrustes if measure == "procrustes" else metric

@@ -101,7 +101,7 @@ def main() -> None:
 
     def wanted(name: str) -> bool:
         uses = [json.loads(use) for use in programs[name]["uses"]]
-        named = not asked.only or any(use["step"] in asked.only or use["model"] in asked.only for use in uses)
+        named = any(not asked.only or use["step"] in asked.only or use["model"] in asked.only for use in uses)
         return named and "error" in found.get(name, {"error": ""}) and programs[name]["module"] < asked.largest * 1e6
 
     todo = sorted(filter(wanted, programs), key=lambda name: programs[name]["module"])  # the quick ones first

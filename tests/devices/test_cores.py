@@ -16,3 +16,10 @@ def test_what_multiplies_bfloat16_best(monkeypatch):
     for units, product in ((True, "narrow"), (False, "float32")):
         monkeypatch.setattr(cores, "bfloat16_units", lambda units=units: units)
         assert cores.bfloat16_product("CPU") == product
+
+
+def test_whether_bfloat16_is_faster_is_measured_once_and_stays():
+    found = cores.bfloat16_units()
+    again = cores.bfloat16_units.__wrapped__()
+    assert found is cores.bfloat16_units() is again
+    assert cores.bfloat16_units.cache_info().misses == 1

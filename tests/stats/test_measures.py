@@ -37,7 +37,7 @@ def knn(x, y, count=10):
 
 
 def procrustes(x, y):
-    a, b = measures.flat(measures.roots(gram(x, y))).numpy()[:, None]
+    a, b = measures.roots(gram(x, y)).numpy()[:, None]
     return float(measures.procrustes(measures.overlap(a, b).numpy())[0, 0])
 
 
@@ -79,7 +79,7 @@ def test_a_rotated_scaled_shifted_copy_is_the_same(pair, name):
 
 
 def test_overlaps_of_a_stack_with_itself_are_those_of_two_stacks(pair):
-    x = measures.flat(measures.roots(gram(pair[0], pair[1], pair[0] ** 2)))
+    x = measures.roots(gram(pair[0], pair[1], pair[0] ** 2))
     np.testing.assert_allclose(measures.overlap(x), measures.overlap(x, tf.identity(x)), atol=1e-6)
 
 

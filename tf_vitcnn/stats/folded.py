@@ -30,6 +30,7 @@ class Form(NamedTuple):
     matrix: Callable[[Any], Any]  # [r, n, n] -> [r, n, n]
     vector: Callable[[Any], Any]  # [r, n, n] -> [r, f], of the same inner products
     size: float  # of the vector, in folded Grams
+    on_host: float = 0  # of what the host makes of the vectors of a minibatch, in folded Grams
 
 
 FORMS = {
@@ -37,7 +38,8 @@ FORMS = {
     "biased": Form(hsic.double_centre, hsic.fold, 1),
     "rsa": Form(measures.ranks, hsic.fold, 1),
     "knn": Form(measures.neighbours, measures.flat, 2),
-    "procrustes": Form(measures.roots, measures.flat, 4),
+    # float64 and decompositions, neither of which TPUs have: the Grams go to the host
+    "procrustes": Form(lambda k: k, measures.flat, 2, on_host=6),
 }
 GROUPED = ("u", "rsa", "knn")  # measures whose sums are kept by groups of images
 
@@ -118,7 +120,5 @@ def products(x: Stack, y: Stack, wanted: frozenset[str] = frozenset({"xy"})) -> 
 
 def sums(form: str, x: Stack, y: Stack, n: int, wanted: frozenset[str]) -> dict[str, Any]:
     """What one minibatch of n examples adds to a measure's totals, by the names of `products`."""
-    if form == "procrustes":  # no inner product: a decomposition for every pair
-        return {"xy": measures.overlap(tf.concat(x, axis=0), tf.concat(y, axis=0) if y else None)}
     scale = 1.0 / hsic.normaliser(n, form == "biased")
     return {key: value * scale for key, value in products(x, y, wanted).items()}

@@ -1,8 +1,8 @@
 """Gram matrices on CPUs: strips of features, one triangle of blocks, each core busy with strips of its own.
 
 TensorFlow's CPU products compute both triangles, and BLAS's threads wait for each other at every step of the one that
-does not (syrk). A strip of all rows is centred in a buffer that stays in cache while it is multiplied: features cross
-the memory bus once, and no second copy of them is ever held.
+does not (syrk); a lone thread does it well. A strip of all rows is centred in a buffer that stays in cache while it is
+multiplied: features cross the memory bus once, and no second copy of them is ever held.
 """
 
 import math
@@ -13,8 +13,8 @@ from itertools import pairwise
 
 import numpy as np
 
-STRIP = 2**20  # numbers in a strip: 4 MB; 2 to 8 MB are alike
-LEAF = 64  # most rows of a block on the diagonal: smaller ones leave out more of the upper triangle, and are slower
+STRIP = 2**21  # numbers in a strip: 8 MB
+LEAF = 512  # most rows of a block on the diagonal: one core's syrk is faster there than many small products
 
 Sum = tuple[np.ndarray, np.floating]
 

@@ -71,23 +71,25 @@ def beyond_chance(shared: Any, n: int, count: int = NEIGHBOURS) -> Any:
 
 def roots(k: Any) -> Any:
     """sqrt(H K H) / |X| [r, n, n] in float64: in float32 the root of a rounding error is no longer small."""
+    return tf.map_fn(_root, k, fn_output_signature=tf.float64)  # one by one: eigenvectors take as much again
+
+
+def _root(k: Any) -> Any:
     k = tf.cast(k, tf.float64)
     rows = tf.reduce_mean(k, axis=-1, keepdims=True)
-    centred = k - rows - tf.linalg.matrix_transpose(rows) + tf.reduce_mean(rows, axis=-2, keepdims=True)
+    centred = k - rows - tf.transpose(rows) + tf.reduce_mean(rows)
     values, vectors = tf.linalg.eigh(centred)
     # below float32's rounding of the Gram there is nothing
-    floor = tf.reduce_max(values, axis=-1, keepdims=True) * (np.finfo(np.float32).eps * int(k.shape[-1]))
+    floor = tf.reduce_max(values) * (np.finfo(np.float32).eps * int(k.shape[-1]))
     values = tf.where(values > floor, values, tf.zeros_like(values))
-    unit = values / tf.maximum(tf.reduce_sum(values, axis=-1, keepdims=True), np.finfo(np.float64).tiny)
-    return tf.linalg.matmul(vectors * tf.sqrt(unit)[:, tf.newaxis, :], vectors, transpose_b=True)
+    unit = values / tf.maximum(tf.reduce_sum(values), np.finfo(np.float64).tiny)
+    return tf.linalg.matmul(vectors * tf.sqrt(unit), vectors, transpose_b=True)
 
 
 def overlap(x: Any, y: Any | None = None) -> Any:
-    """|Xᵀ Y|_* of roots of unit norm [l, n²] and [l', n²], as `flat` lays them out: [l, l'] float32."""
-    n = round(int(x.shape[-1]) ** 0.5)
-    rows, columns = int(x.shape[0]), int((x if y is None else y).shape[0])
-    x = tf.reshape(x, [-1, n, n])
-    y = x if y is None else tf.reshape(y, [-1, n, n])
+    """|Xᵀ Y|_* of roots of unit norm [l, n, n] and [l', n, n]: [l, l'] float32."""
+    y = x if y is None else y
+    rows, columns = int(x.shape[0]), int(y.shape[0])
     at = [(i, j) for i in range(rows) for j in range(columns) if y is not x or i <= j]
 
     def one(pair: Any) -> Any:

@@ -6,7 +6,9 @@ walk makes the chunks; several analyses may take theirs from the same walk.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,9 +50,9 @@ class GramSums:
         self._gram = replicas.function(self._fold, jit)
         self._vectors = replicas.function(self._fold_gram, jit)
         # by what computes, not by what else the machine has
-        self._product = cores.bfloat16_product(replicas.kind)
-        narrow = self.type == tf.bfloat16 and self._product != "float32"
-        self._cpu = replicas.plain and not narrow and replicas.kind == "CPU"
+        asked = replicas.kind != "CPU" or self.type == tf.bfloat16  # a CPU has to try
+        self._product = cores.bfloat16_product(replicas.kind) if asked else "float32"
+        self._cpu = replicas.plain and self._product == "float32" and replicas.kind == "CPU"
         self._inner = replicas.summed(self._products, jit)
         self._concat = replicas.function(lambda parts: tf.concat(parts, axis=0))
         self._cut: dict[tuple[int, int], Any] = {}
@@ -148,7 +150,8 @@ class GramSums:
             found = self._inner(joined, norms, extras, draw, present, list(groups))
         out = {key: value.numpy() for key, value in found.items()}
         self._refuse_not_finite(out)
-        return out
+        del joined
+        return _decomposed(out)
 
     def _slices(self, chunks: list[Any], part: slice) -> list[Any]:
         key = (part.start, part.stop)
@@ -182,6 +185,11 @@ class GramSums:
         group = tf.concat(groups, axis=0)[:n]
         for form in stacks["x"]:
             x, y = stacks["x"][form], stacks["y"].get(form, [])
+            if folded.FORMS[form].on_host:
+                given = {"x": x, "y": y} if y else {"x": x}
+                sums |= {f"rows/{form}/{side}": here(tf.concat(stack, axis=0)) for side, stack in given.items()}
+                sums[f"rows/{form}/draw"] = of_draw[tf.newaxis]
+                continue
             prefix = "" if form == "u" else f"{form}/"
             for key, value in folded.sums(form, x, y, n, wanted).items():
                 sums[prefix + key] = tf.tensordot(of_draw, here(value), axes=0)
@@ -214,6 +222,23 @@ class GramSums:
                 view, key = keys[int(np.flatnonzero(bad)[0])]
                 name = self.run.subjects[view.side].name
                 raise BadInput(f"{name}: tap {view.tap} ({key}) holds NaN or infinity")
+
+
+def _decomposed(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The sums, with Procrustes' instead of the Grams [r l, n²] that it is made of: one minibatch after the other."""
+    if "rows/procrustes/draw" not in sums:
+        return sums
+    of_draw = sums.pop("rows/procrustes/draw")  # [r, draw]
+    grams = [np.split(sums.pop(key), len(of_draw)) for s in "xy" if (key := f"rows/procrustes/{s}") in sums]
+    with tf.device("CPU:0"):
+        overlaps = np.stack([_overlaps(*each).numpy() for each in zip(*grams, strict=True)])
+    return {**sums, "procrustes/xy": np.einsum("rd,rij->dij", of_draw, overlaps)}
+
+
+@partial(tf.function, autograph=False)
+def _overlaps(*stacks: Any) -> Any:
+    n = math.isqrt(int(stacks[0].shape[-1]))
+    return measures.overlap(*(measures.roots(tf.reshape(stack, [-1, n, n])) for stack in stacks))
 
 
 def _of_images(stacks: Any, n: int, pairs: Sequence[tuple[int, int]]) -> dict[str, Any]:

@@ -159,7 +159,7 @@ def _fixed(
 ) -> Callable[[int], float]:
     """What minibatches of n images take beside their taps, as a function of n."""
     run, together = runs[0], _together(analyses, runs)
-    folded = sum(_folded(a, bound) for a, bound in zip(analyses, runs, strict=True))
+    folded = sum(_folded(a, bound, kind) for a, bound in zip(analyses, runs, strict=True))
     image = sum(math.prod(s.model.inputs[0].shape[1:]) * 4 for s in run.subjects)
     # on a machine the images' chunks are joined, and so are the stack's blocks while segments still hold theirs
     runtime, images, joined = (RUNTIME, 2, 1.15) if kind == "CPU" else (0.0, 1, 1.0)
@@ -179,7 +179,7 @@ def _fixed(
 def _ending(analyses: Sequence[PerMinibatch], runs: Sequence[Run], kind: str) -> Callable[[int], float]:
     """What a minibatch of n images takes on a device when its stacks are multiplied, as a function of n."""
     run = runs[0]
-    folded = sum(_folded(a, bound) for a, bound in zip(analyses, runs, strict=True)) if kind != "CPU" else 0
+    folded = sum(_folded(a, bound, kind) for a, bound in zip(analyses, runs, strict=True)) if kind != "CPU" else 0
     image = sum(math.prod(s.model.inputs[0].shape[1:]) * 4 for s in run.subjects)
     return lambda n: _weights(run) + n * image + STACKS * hsic_bytes(n) * folded
 
@@ -189,10 +189,11 @@ def _together(analyses: Sequence[PerMinibatch], runs: Sequence[Run]) -> int:
     return min(TOGETHER, max(max(_keys(a, bound)) for a, bound in zip(analyses, runs, strict=True)))
 
 
-def _folded(analysis: PerMinibatch, run: Run) -> float:
-    """How many folded Grams the stacks of an analysis hold."""
+def _folded(analysis: PerMinibatch, run: Run, kind: str) -> float:
+    """How many folded Grams the stacks of an analysis hold, and on a machine what is made of them there."""
     views = [view for side in analysis.views(run) for view in side]
-    return sum(len(v.keys) * FORMS[form].size for v in views for form in (*analysis.centrings(), *v.also))
+    forms = [(len(v.keys), FORMS[form]) for v in views for form in (*analysis.centrings(), *v.also)]
+    return sum(count * (form.size + (form.on_host if kind == "CPU" else 0)) for count, form in forms)
 
 
 def _read(analyses: Sequence[PerMinibatch], runs: Sequence[Run], side: int) -> Counter[str]:
