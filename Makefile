@@ -54,10 +54,13 @@ accelerators: .venv-lower/ready .venv-compile/ready
 	.venv-compile/bin/python -m pip install --quiet --requirement $<
 	@touch $@
 
-# The documents as pages that open from a folder: site/index.html. Notebooks are run, warnings are errors.
+# The documents as pages that open from a folder: site/index.html. Notebooks are run, warnings are errors. A notebook that
+# imports Keras first would show what TensorFlow tells its developers, and tqdm that no widgets are installed.
+QUIET := TF_CPP_MIN_LOG_LEVEL=3 PYTHONWARNINGS='ignore:IProgress not found'
 docs: .venv/ready-docs
 	mkdir -p docs/examples && cp examples/*.py docs/examples/
-	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/python -m mkdocs build --quiet --strict
+	rm -rf .cache/mkdocs-jupyter # it keeps outputs by a notebook's text, whatever changed in what it calls
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(QUIET) $(BIN)/python -m mkdocs build --quiet --strict
 
 # What happens on bad days: damaged and hostile files, full disks, kills. FUZZ inputs per reader.
 FUZZ ?= 300

@@ -63,8 +63,10 @@ def extent(columns: Iterable[pd.Series]) -> Extent:
 
 
 def side_by_side(panels: Any) -> Any:
-    """One chart of several panels, for notebooks and files of their own."""
+    """One chart of several panels, for notebooks and files of their own; two rows where a page is not wide enough."""
     import altair as alt
 
     parts = [p.chart.properties(title=p.title) if p.title else p.chart for p in as_panels(panels)]
+    if len(parts) > 3:
+        return alt.concat(*parts, columns=2)
     return parts[0] if len(parts) == 1 else alt.hconcat(*parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import weakref
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, replace
 from typing import Any
@@ -24,6 +25,8 @@ from tf_vitcnn.errors import BadInput
 from tf_vitcnn.subject import Subject
 from tf_vitcnn.tables.provenance import environment
 from tf_vitcnn.tables.schema import Sidecar
+
+_told: weakref.WeakSet[Any] = weakref.WeakSet()  # models whose notes were said: once, however many tables they get
 
 
 @dataclass
@@ -63,7 +66,8 @@ class Session:
             )
         for subject in self.subjects:
             for note in subject.provenance.get("notes", ()):
-                self.note(note)
+                self.note(note, aloud=subject.model not in _told)
+            _told.add(subject.model)
         if len(self.subjects) == 2 and self.subjects[0].name == self.subjects[1].name:
             raise BadInput(f"both models are called {self.subjects[0].name!r}: tell them apart with --against-name")
         self.room = self._room()
@@ -187,11 +191,11 @@ class Session:
     def _selected(self, analysis: Analysis, subject: Subject, globs: tuple[str, ...] | None) -> Sequence[str]:
         return analysis.default_taps(subject) if globs is None else taps.select(subject.taps, globs)
 
-    def note(self, line: str) -> None:
+    def note(self, line: str, aloud: bool = True) -> None:
         """A line for the log and for the sidecar, once."""
         if line not in self.notes:
             self.notes.append(line)
-            if not self.request.quiet:
+            if aloud and not self.request.quiet:
                 print(line, file=sys.stderr, flush=True)
 
     # --- what identifies the tables ---

@@ -50,6 +50,36 @@ def _heads_of(table: pd.DataFrame, pixels: Extent | None, every: bool) -> Any:
     return alt.layer(*bars, base.mark_line(), points).add_params(hidden).properties(width=320, height=240)
 
 
+def spread_and_aim(table: pd.DataFrame) -> list[Panel]:
+    """Each head's entropy over depth, and where its mean map peaks; none for tables made before there were these."""
+    if "entropy" not in table or not table.entropy.notna().any():
+        return []
+    columns = ["model", "depth", "layer", "head", "entropy", "entropy_se", "offset_rows", "offset_cols"]
+    base = alt.Chart(table[[c for c in columns if c in table]])
+    depth = alt.Color("depth:Q", title="depth (position among all layers)", scale=alt.Scale(scheme=theme.LINES))
+    head = ["datum.model + ' '", words.brief("layer"), "', head ' + datum.head + ': '"]
+    place = "format(datum.offset_rows, '.0f') + ' down, ' + format(datum.offset_cols, '.0f') + ' right'"
+    spread = base.encode(
+        x=alt.X("depth:Q", title="depth (position among all layers)"),
+        y=alt.Y("entropy:Q", title="entropy (share of its maximum)", scale=alt.Scale(domain=[0, 1])),
+        color=depth,
+    )
+    points = spread.mark_point().encode(tooltip=words.tip(*head, words.number("entropy", error=_known(table))))
+    aim = base.mark_point(opacity=0.7).encode(
+        x=alt.X("offset_cols:Q", title="to the right (patches)"),
+        y=alt.Y("offset_rows:Q", title="down (patches)", scale=alt.Scale(reverse=True)),
+        color=depth,
+        tooltip=words.tip(*head, place),
+    )
+    size = {"width": 320, "height": 240}
+    drawn = alt.layer(*marks.error_bars(spread, "entropy", table), points)
+    return [Panel(drawn.properties(**size), "entropy"), Panel(aim.properties(**size), "where it looks")]
+
+
+def _known(table: pd.DataFrame) -> str | None:
+    return "entropy_se" if "entropy_se" in table and table.entropy_se.notna().any() else None
+
+
 DRAWINGS = (
     Drawing(
         ("3", "4"),
@@ -64,5 +94,12 @@ DRAWINGS = (
         "Heads sorted by mean distance, one line per layer, from the lowest (dark) to the highest (light).",
         lambda table, pixels: heads_sorted(table, pixels, every=True),
         shared="distance_px",
+    ),
+    Drawing(
+        (),
+        "How widely heads look, and where to",
+        "A point is a head. Entropy: 1 is all keys alike, 0 a single one. The second panel: where the head's mean map, "
+        "centred on the query, peaks; a head in its middle looks at its own place.",
+        spread_and_aim,
     ),
 )

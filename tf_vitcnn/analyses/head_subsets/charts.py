@@ -26,7 +26,7 @@ def distance_against_cka(table: pd.DataFrame, cka: Extent | None = None) -> Any:
     )
     base = alt.Chart().encode(
         x=alt.X("distance_px:Q", title="mean distance (pixels)", scale=alt.Scale(zero=False)),
-        y=alt.Y("cka:Q", title="CKA", scale=alt.Scale(domain=list(cka)) if cka else alt.Scale(zero=False)),
+        y=alt.Y("cka:Q", title="CKA", scale=_whole(cka)),
         color=alt.Color("size:Q", title="heads in the run", scale=alt.Scale(scheme=theme.LINES)),
     )
     points = base.mark_circle(size=30, opacity=0.8).encode(tooltip=tip)
@@ -36,6 +36,11 @@ def distance_against_cka(table: pd.DataFrame, cka: Extent | None = None) -> Any:
         .facet(facet=alt.Facet("layer_y:N", sort=layers, title=None, header=HEADER), columns=4, spacing=12)
         .resolve_axis(x="independent", y="independent")  # a last row that is not full has no axes of its own
     )
+
+
+def _whole(cka: Extent | None) -> alt.Scale:
+    """From zero to a round number: a point at the end of the range would be cut in half."""
+    return alt.Scale(domain=[min(0.0, cka[0]), cka[1]], nice=True) if cka else alt.Scale(zero=False)
 
 
 DRAWINGS = (
