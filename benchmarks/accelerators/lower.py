@@ -213,7 +213,7 @@ def main() -> None:
         device.weights[name] = sum(int(np.prod(w.shape)) * 4 for w in subject.model.variables)
         steps.everything(device, subject, asked.memory * 1e9, asked.steps)
         if name != "foreign" and (not asked.steps or "training" in asked.steps):
-            steps.training(device, name)
+            steps.training(device, name, asked.memory * 1e9)
             device.write()
 
 

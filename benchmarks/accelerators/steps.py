@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -18,7 +19,7 @@ from tf_vitcnn.analyses.base import Analysis, Batch, PerImage, PerMinibatch, Run
 from tf_vitcnn.checkpoints.load import load
 from tf_vitcnn.data.base import Source
 from tf_vitcnn.data.images import Preprocessing
-from tf_vitcnn.errors import BadInput
+from tf_vitcnn.errors import BadInput, TooLarge
 from tf_vitcnn.stats import folded, minibatch_cka
 from tf_vitcnn.subject import Subject
 from tf_vitcnn.walk import grams as walk
@@ -28,7 +29,8 @@ from tf_vitcnn.walk.plan import plan_grams, plan_images
 
 CLASSES, SHOTS = 1000, 10  # ImageNet's probes
 MINIBATCH = 1024
-TRAINING = 128  # images in a training step
+TILES = 64  # images in a chunk of a minibatch
+TRAINING = 128, 32  # images in a training step, and where weights, gradients and moments take a quarter of the device
 FORWARD = 64  # images in a bare forward pass
 # asked for by name only: all backward passes of an image are one program, which grows with the square of the depth
 LONG = ("receptive_field",)
@@ -146,8 +148,13 @@ def analysis(device: Device, asked: Analysis, subject: Subject, budget: float) -
 
 
 def minibatch(device: Device, asked: PerMinibatch, run: Run, budget: float) -> None:
-    """Segments, folds and products of one minibatch; the largest that fits where the asked one does not."""
-    plan = plan_grams([asked], [run], budget, 1, device.kind)
+    """Segments, folds and products of one minibatch; the largest of whole tiles where the asked one does not fit."""
+    try:
+        plan = plan_grams([asked], [run], budget, 1, device.kind)
+    except TooLarge as refused:
+        if refused.fits < TILES:
+            raise
+        return minibatch(device, asked, replace(run, batch=refused.fits // TILES * TILES), budget)
     device.plan(plan.expected, run.batch)
     sums = GramSums(asked, run, device)
     gram = walk.GramWalk([sums], device, plan.segment.get)
@@ -238,21 +245,22 @@ class Tape(tf.GradientTape):
         return super().gradient(target, [source.value for source in sources], **more)
 
 
-def training(device: Device, name: str) -> None:
+def training(device: Device, name: str, budget: float) -> None:
     """An update of the weights, in float32 and with products of bfloat16."""
     from tf_vitcnn.training.learner import cast, learner, state_of
     from tf_vitcnn.training.recipe import Recipe
 
     model = subject_of(name).model
+    count = TRAINING[4 * device.weights[name] > budget / 4]
     for precision in ("float32", "bfloat16"):
         device.about = {"model": name, "step": "training", "precision": precision}
-        device.plan(0, TRAINING)
+        device.plan(0, count)
         recipe = Recipe(model=name, data="labelled", precision=precision).settled(CLASSES * SHOTS, 768, False)
         with mock.patch.multiple(TFOptimizer, **{n: getattr(BaseOptimizer, n) for n in STATEFUL}):
             net = learner(cast(model, precision), recipe, 100, False)
             device.variables = state_of(net)
             shape, classes = model.inputs[0].shape[1:], net.outputs[0].shape[-1]
-            batch = Buffer(device, (TRAINING, *shape), tf.float32), Buffer(device, (TRAINING, classes), tf.float32)
+            batch = Buffer(device, (count, *shape), tf.float32), Buffer(device, (count, classes), tf.float32)
             Tape.weights = net.trainable_variables
             with mock.patch.object(tf, "GradientTape", Tape), device.reading():
                 device.function(lambda x, y, net=net: net.train_step((x, y)))(*batch)

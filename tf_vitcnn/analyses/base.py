@@ -142,7 +142,7 @@ class PerImage(Analysis):
 
     # images in a micro-batch at most; 1 for costly steps, so that progress, resuming and replicas count single images
     micro: ClassVar[int | None] = None
-    together: ClassVar[bool] = False  # whether a compiled step holds all taps at once, instead of one after the other
+    widens: ClassVar[bool] = False  # whether a compiled step holds its widest tap many times over
 
     def stages(self, run: Run) -> Sequence[Stage]:
         """The passes in order; each pass' totals may give constants to the next."""

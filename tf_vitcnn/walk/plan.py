@@ -26,10 +26,11 @@ JOINED = 1.1  # one tap's chunks are copied once more while its Gram is made
 FOLD = 5.0  # Gram matrices of one call that are held while they are centred and folded
 STACKS = 3.5  # times the stacks of Grams while they are multiplied, what the last segment left included
 WALKED = 2.3  # times what is live where most is: temporaries of a segment, whose taps are results
-COPIES = 1.7  # times what is live where most is: operands in parts of bfloat16, and other layouts
-TAPS = 1.2  # times all taps, where a step holds them together
-KERNELS = 11.0  # times the widest weight, at least: kernels in parts of bfloat16, some ahead of their products
+COPIES = 1.65  # times what is live where most is: operands in parts of bfloat16, and other layouts
+MAPS = 11.0  # times the widest attention map, where all are summed: scores, exponentials, their parts, their products
+LEAST = 0.11 * GB  # of temporaries, however small the network and the micro-batch: even one of eight images takes it
 SLACK = 1.1  # small sizes are rounded up to whole tiles
+KERNELS = 1.15  # times the weights: some are in parts of bfloat16 ahead of their products
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,11 @@ def plan_images(
     weights = _weights(run)
     if kind == "TPU":  # one program, and the next images beside these
         live = COPIES * surgery.live(run.subject.model, names)
-        if analysis and analysis.together:
-            live += TAPS * sum(nbytes(run.subject.model.output[name]) for name in names)
-        kernels = KERNELS * max(4 * math.prod(weight.shape) for weight in run.subject.model.weights)
-        fixed = weights + (analysis.on_device(run) if analysis else 0)
-        micro = at_once(run) or max(1, min(most, int((budget - fixed - kernels) / (2 * image + live))))
-        return WalkPlan(micro, {}, SLACK * (fixed + micro * 2 * image + max(micro * live, kernels)))
+        if analysis and analysis.widens:
+            live = max(live, MAPS * max(nbytes(run.subject.model.output[name]) for name in names))
+        fixed = KERNELS * weights + SLACK * (analysis.on_device(run) if analysis else 0)
+        micro = at_once(run) or max(1, min(most, int((budget - fixed - LEAST) / SLACK / (2 * image + live))))
+        return WalkPlan(micro, {}, fixed + SLACK * (micro * 2 * image + max(micro * live, LEAST)))
     each = image + 3 * sum(nbytes(run.subject.model.output[name]) for name in names)
     fits = max(1, min(most, int((budget - RUNTIME - weights) / 2 / max(each, 1) / sharing)))
     micro = at_once(run) or fits
@@ -163,7 +163,7 @@ def _fixed(
     image = sum(math.prod(s.model.inputs[0].shape[1:]) * 4 for s in run.subjects)
     # on a machine the images' chunks are joined, and so are the stack's blocks while segments still hold theirs
     runtime, images, joined = (RUNTIME, 2, 1.15) if kind == "CPU" else (0.0, 1, 1.0)
-
+    sliced = _sliced(analyses, runs) if kind != "CPU" else 0.0
     live = max(surgery.live(s.model, list(s.taps)) for s in run.subjects) if kind != "CPU" else 0
 
     def taken(n: int) -> float:
@@ -171,7 +171,7 @@ def _fixed(
         stack, grams = hsic_bytes(n) * folded * joined, FOLD * together * n * n * 4
         # a device does one thing at a time
         once = TRANSIENT + sharing * grams if kind == "CPU" else max(grams, micro * WALKED * live)
-        return runtime + once + _weights(run) + sharing * (stack + n * images * image)
+        return runtime + once + _weights(run) + sharing * (stack + n * (images * image + sliced))
 
     return taken
 
@@ -187,6 +187,14 @@ def _ending(analyses: Sequence[PerMinibatch], runs: Sequence[Run], kind: str) ->
 def _together(analyses: Sequence[PerMinibatch], runs: Sequence[Run]) -> int:
     """How many Grams one call makes at most."""
     return min(TOGETHER, max(max(_keys(a, bound)) for a, bound in zip(analyses, runs, strict=True)))
+
+
+def _sliced(analyses: Sequence[PerMinibatch], runs: Sequence[Run]) -> float:
+    """Bytes per image of the widest slice of a view whose Grams take several calls: held beside the view itself."""
+    views = [(run, v) for a, run in zip(analyses, runs, strict=True) for side in a.views(run) for v in side]
+    many = [(run.subjects[v.side].model, v) for run, v in views if len(v.keys) > TOGETHER]
+    read = [(m.inputs[0] if v.tap == "images" else m.output[v.tap], len(v.keys)) for m, v in many]
+    return max((nbytes(tensor) * TOGETHER / count for tensor, count in read), default=0.0)
 
 
 def _folded(analysis: PerMinibatch, run: Run, kind: str) -> float:

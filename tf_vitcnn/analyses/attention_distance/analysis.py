@@ -39,7 +39,7 @@ class AttentionDistance(PerImage):
     name: ClassVar[str] = "attention_distance"
     figures: ClassVar[tuple[str, ...]] = ("3", "4", "C.5", "C.6")
     images: ClassVar[int | None] = 5000
-    together: ClassVar[bool] = True
+    widens: ClassVar[bool] = True
     schema: ClassVar[Schema] = Schema(
         keys=("model", "depth", "layer", "head"),
         values={

@@ -39,7 +39,6 @@ class AttentionMaps(PerImage):
 
     name: ClassVar[str] = "attention_maps"
     images: ClassVar[int | None] = 8
-    together: ClassVar[bool] = True
     micro: ClassVar[int | None] = 8
     schema: ClassVar[Schema] = Schema(
         keys=("model", "depth", "layer", "head", "image", "row", "col"),
