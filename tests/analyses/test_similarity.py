@@ -102,3 +102,13 @@ def test_together_with_cka_the_grams_are_made_once_and_the_tables_are_those_of_r
     for analysis, table in zip(analyses, both, strict=True):
         alone = run(analysis, toys.shared("vit"), "digits:test", **setting)
         pd.testing.assert_frame_equal(table, alone, rtol=1e-5)
+
+
+def test_a_network_without_blocks_has_no_procrustes():
+    import keras
+
+    images = keras.Input((16, 16, 3))
+    hidden = keras.layers.Conv2D(4, 3, 2, activation="relu")(images)
+    plain = keras.Model(images, keras.layers.GlobalAveragePooling2D()(hidden))
+    table = run("similarity", toys.shared("vit"), "digits:test", against=plain, images=24, batch=24, repeats=1)
+    assert table.cka.notna().any() and table.procrustes.isna().all()

@@ -126,6 +126,8 @@ def _placed(totals: Totals, rows: Sequence[View], columns: Sequence[View]) -> np
 
     at = [[i for i, view in enumerate(side) if "procrustes" in view.also] for side in (rows, columns)]
     whole = np.full((len(rows), len(columns)), np.nan)
+    if not all(at):  # a network without blocks has no layer to compare
+        return whole
     mean = totals["procrustes/xy"].sum(axis=0) / totals["count"].sum()
     whole[np.ix_(*at)] = measures.procrustes(mean)
     return whole
