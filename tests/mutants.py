@@ -21,8 +21,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import keras  # noqa: F401  (with TensorFlow: once, for the tests of all mutants)
+# what tests import takes longer than most of them: once, for the tests of all mutants; keras brings TensorFlow
+import altair  # noqa: F401
+import keras  # noqa: F401
+import pandas  # noqa: F401
 import pytest
+import sklearn.linear_model  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
 # the quick ones first
@@ -139,7 +143,7 @@ def _test(copied: Path, paths: list[str], order: QuickFirst) -> None:
     status: int = 1
     try:
         os.environ |= {"PYTHONPATH": str(copied), "PYTHONDONTWRITEBYTECODE": "1"}  # of processes that tests start
-        sys.dont_write_bytecode = True
+        sys.dont_write_bytecode = order.times.exists()  # once, of what stands there: a mutant may be as long as it
         sys.path.insert(0, str(copied))
         status = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *paths], [order]))
     finally:
