@@ -19,6 +19,7 @@ from tf_vitcnn.analyses.head_subsets.claims import local_heads_like_resnet
 from tf_vitcnn.analyses.localization.claims import gap_less_localized, tokens_localized
 from tf_vitcnn.analyses.skip_ratio.claims import skip_stronger_in_vit
 from tf_vitcnn.report.collect import all_claims, gather
+from tf_vitcnn.verdicts.cause import came_from, differences, same_architecture
 from tf_vitcnn.verdicts.claim import judge
 from tf_vitcnn.verdicts.evidence import Result, parts
 
@@ -151,6 +152,37 @@ def test_a_recipe_that_differs_is_another_cause():
     assert verdict.note == "differ in more than pooling: recipe's epochs 4 of vit_b32_gap, 9 of vit_b32"
 
 
+def test_a_record_without_a_fraction_was_trained_on_all_images():
+    whole, older = ({"name": name, "training_images": 100, "taps": ["a"]} for name in "ab")
+    whole["fraction"] = 1.0
+    assert not differences(whole, older, "pool")
+    assert "fraction 0.5 of a" in differences({**whole, "fraction": 0.5}, older, "pool")
+
+
+@pytest.mark.parametrize(
+    ("specs", "classes", "alike"),
+    [
+        (("vit_b32@one", "vit_b32_gap@two"), (10, 10), True),  # the catalog's name says the sizes
+        (("vit_b32", "vit_l32"), (10, 10), False),
+        (("vit@one.npz", "vit@other.npz"), (10, 10), False),  # files of any size have this name
+        (("a.keras", "b.keras"), (10, 10), False),
+        (("a.keras", "b.keras"), (3, 10), True),  # 700 parameters of 7 classes more
+        (("a.keras", "b.keras"), (4, 10), False),
+        (("a.keras", "b.keras"), (None, 10), False),
+    ],
+)
+def test_sizes_are_the_catalogs_or_what_counts_of_parameters_allow(specs, classes, alike):
+    one, other = (
+        {"name": spec, "spec": spec, "parameters": count, "classes": many, "taps": ["a", "head/logits"]}
+        for spec, count, many in zip(specs, (1000, 1700), classes, strict=True)
+    )
+    assert same_architecture(one, other) == same_architecture(other, one) == alike
+    assert same_architecture({**one, "taps": ["a"]}, other) == alike  # heads do not count
+    assert not same_architecture({**one, "taps": ["b"]}, other)
+    assert not same_architecture({**one, "no_skip": [1]}, other)
+    assert same_architecture({**one, "parameters": 1700}, other)
+
+
 # --- baselines ---
 
 
@@ -269,7 +301,6 @@ def test_a_released_checkpoint_came_from_the_one_of_its_release(variant, source,
 
 def test_the_catalogs_checkpoints_are_recognised():
     from tf_vitcnn.checkpoints.catalog import variants
-    from tf_vitcnn.verdicts.cause import came_from
 
     known_ = {name: {"variant": name, **entry.about()} for name, entry in variants("vit_b16").items()}
     tuned = {name: [b for b in known_ if came_from(known_[name], known_[b])] for name in known_}
