@@ -19,6 +19,7 @@ from tf_vitcnn.tables.write import write_table
 SPECS = {
     "vit": ViTSpec(32, 24, 6, 12, 24),
     "gap": ViTSpec(32, 24, 6, 12, 24, pool="gap"),
+    "scaled": ViTSpec(32, 24, 6, 12, 24, layer_scale=True),
     "bit": ResNetSpec((1, 2, 2, 2), 0.5),
     "mixer": MixerSpec(32, 8, 6, 8, 8),
 }

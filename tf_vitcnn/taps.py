@@ -42,8 +42,10 @@ TAIL = ("final/ln/out", "final/norm/out", "final/act/out")
 HEAD = (
     # a head that pools by attention computes most of a block first
     *("attn/k", "attn/v", "attn/scores", "attn/probs", "attn/mixed", "attn/out", "ln/out"),
-    *("mlp/pre", "mlp/act", "mlp/out", "pooled", "pooled_dist", "norm", "pre_logits", "logits", "logits_dist"),
+    *("mlp/pre", "mlp/act", "mlp/out", "pooled", "pooled_dist", "norm", "pre_logits", "logits", "logits_dist", "probs"),
 )
+# score matrices; branches count before LayerScale, so that a ViT has the layers of the paper, with it or without
+BESIDE = ("attn/scores", "attn/probs", "ls1/out", "ls2/out")
 
 _GRAMMAR = re.compile(
     r"(?P<block>block\d{2}|stage\d/unit\d{2}|stage\d/down|stem|final|head)/"
@@ -105,8 +107,10 @@ def in_depth_order(names: Iterable[str]) -> list[str]:
 
 
 def default(names: Sequence[str]) -> list[str]:
-    """What the walk takes unless told otherwise: every tap but attention's score matrices and the head."""
-    return [name for name in names if not name.endswith(("attn/scores", "attn/probs")) and not name.startswith("head/")]
+    """What the walk takes unless told otherwise: all but score matrices, branches times LayerScale, and the head."""
+    if list(names[-2:-1]) == ["head/logits"]:  # its probabilities, in records that are older than their name
+        names = names[:-1]
+    return [name for name in names if not name.endswith(BESIDE) and not name.startswith("head/")]
 
 
 def select(names: Sequence[str], patterns: Sequence[str]) -> list[str]:

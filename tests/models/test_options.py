@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.golden import seeded
-from tf_vitcnn import models, surgery, taps
+from tf_vitcnn import models, opening, taps
 from tf_vitcnn.checkpoints.assign import weights_of
 from tf_vitcnn.checkpoints.layouts import rows
 from tf_vitcnn.models.specs import ConvNeXtSpec, PostResNetSpec, ViTSpec, blocks_of
@@ -41,4 +41,4 @@ def test_registers_are_never_taken_for_a_class_token(cls, registers):
     spec = ViTSpec(8, 24, 1, 3, 40, pool="gap", cls=cls, registers=registers)
     model = models.build(spec, image_size=32, classes=0)
     names = (*("cls",) * cls, *(f"reg{i}" for i in range(registers)))
-    assert spec.extra == surgery.layout(model, "block00/resid/post").extra == names
+    assert spec.extra == opening.layout(model, "block00/resid/post").extra == names

@@ -9,7 +9,8 @@ from tf_vitcnn import models, taps
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.models import MixerSpec, ResNetSpec, ViTSpec
 from tf_vitcnn.models.specs import HybridStem
-from tf_vitcnn.surgery import graph, segments
+from tf_vitcnn.opening import graph
+from tf_vitcnn.surgery import segments
 
 
 def every_call(model):
@@ -163,9 +164,9 @@ def test_cutting_hundreds_of_operations_is_quick():
     model = every_call(keras.applications.DenseNet121(weights=None, input_shape=(32, 32, 3)))
     assert len(model.output) > 300
     for budget in (None, 0):
-        start = time.perf_counter()
+        start = time.process_time()
         assert len(segments(model, list(model.output), budget)) > 10
-        assert time.perf_counter() - start < 2
+        assert time.process_time() - start < 2
 
 
 def test_live_sets_that_grow():

@@ -5,7 +5,8 @@ import pytest
 from tf_vitcnn import models
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.models import MixerSpec, ResNetSpec, ViTSpec
-from tf_vitcnn.surgery import additions, expose, without_skips
+from tf_vitcnn.opening import additions, expose
+from tf_vitcnn.surgery import without_skips
 
 L = keras.layers
 VIT = ViTSpec(patch=8, width=12, depth=3, heads=3, mlp=24)

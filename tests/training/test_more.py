@@ -37,9 +37,9 @@ def test_a_trained_model_loads_with_its_taps_its_preprocessing_and_its_past(no_s
     assert known["pool"] == "gap" and known["no_skip"] == [1] and known["training_images"] == 79
     assert known["trained_on"] == "digits:train" and known["random"] is False and known["family"] == "vit"
     assert set(synthetic.subject("vit").provenance) <= set(known)  # the tests' own records pretend to nothing more
-    from tf_vitcnn import surgery
+    from tf_vitcnn import opening
 
-    sums = [addition.sum for addition in surgery.additions(subject.model)[0]]
+    sums = [addition.sum for addition in opening.additions(subject.model)[0]]
     assert sums == ["block00/resid/mid", "block00/resid/post"]
 
 

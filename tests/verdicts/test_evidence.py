@@ -11,7 +11,7 @@ from etils import epath
 
 from tests import synthetic
 from tests.known import known
-from tf_vitcnn import analyses
+from tf_vitcnn import analyses, taps
 from tf_vitcnn.analyses import read_table
 from tf_vitcnn.analyses.cka import claims as of_cka
 from tf_vitcnn.analyses.cka import training_claims
@@ -47,6 +47,17 @@ def test_a_table_of_one_block_says_nothing_of_all_layers():
     assert "chosen by --taps" in verdict.note and "lacking, stem/embed first" in verdict.note
     (verdict,) = judge([vit(), bit()], [of_cka.uniform_vit])
     assert verdict.word == "holds"
+
+
+def test_branches_before_layer_scale_are_all_layers():
+    """A table without the 24 products of a ViT's 12 blocks once answered no claim."""
+    scaled = synthetic.subject("scaled", "scaled")
+    assert len(scaled.taps) == len(synthetic.vit().taps) + 2 * 6
+    names = taps.default(scaled.taps)
+    assert names == taps.default(synthetic.vit().taps)
+    table = square(scaled, synthetic.uniform, names=lambda _: names)
+    (verdict,) = judge([table, bit()], [of_cka.uniform_vit])
+    assert (verdict.word, verdict.note) == ("holds", "")
 
 
 def test_chosen_taps_of_the_other_network_say_nothing_of_all_layers():

@@ -9,7 +9,7 @@ from tf_vitcnn import analyses
 from tf_vitcnn.analyses.layout import block_ends, post_residual
 from tf_vitcnn.errors import Unanswerable
 from tf_vitcnn.models.specs import ConvNeXtSpec, MixerSpec, PostResNetSpec, ResNetSpec, ViTSpec
-from tf_vitcnn.surgery import layout
+from tf_vitcnn.opening import layout
 from tf_vitcnn.verdicts.structure import structure_of
 
 SPECS = {

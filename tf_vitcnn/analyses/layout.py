@@ -10,8 +10,8 @@ from tf_vitcnn.errors import BadInput, Unanswerable
 from tf_vitcnn.verdicts.structure import Structure, structure_of
 
 if TYPE_CHECKING:
+    from tf_vitcnn.opening import Layout
     from tf_vitcnn.subject import Subject
-    from tf_vitcnn.surgery import Layout
 
 THUMBNAIL = 64  # pixels of the longer side of an image's small picture
 
@@ -49,12 +49,12 @@ def grid_of(subject: Subject, tap: str) -> Grid:
 
 def find_grid(subject: Subject, tap: str) -> Grid | None:
     """The grid of a tap, None where its vectors have no place."""
-    from tf_vitcnn import surgery
+    from tf_vitcnn import opening
 
     shape = tuple(subject.model.output[tap].shape)[1:]
     if len(shape) == 1:
         return Grid(1, 1, (), shape[0], "vector")
-    place = surgery.layout(subject, tap)
+    place = opening.layout(subject, tap)
     if place is None:
         return None
     if shape[:-1] == (place.rows, place.cols):
@@ -65,9 +65,9 @@ def find_grid(subject: Subject, tap: str) -> Grid | None:
 
 def place_of(subject: Subject, tap: str) -> Layout | None:
     """Rows, columns and extra tokens of any tap with positions, attention's pairs too; None where it has none."""
-    from tf_vitcnn import surgery
+    from tf_vitcnn import opening
 
-    return surgery.layout(subject, tap)
+    return opening.layout(subject, tap)
 
 
 def pitch(subject: Subject, place: Layout) -> tuple[float, float]:
@@ -138,9 +138,9 @@ def _sums(subject: Subject) -> list[str]:
 
 def _structure(subject: Subject) -> Structure:
     """What the graph shows, as claims read it; nothing where it shows neither additions nor attention."""
-    from tf_vitcnn import surgery
+    from tf_vitcnn import opening
 
-    record = subject.provenance.get("structure") or surgery.structure(subject.model)
+    record = subject.provenance.get("structure") or opening.structure(subject.model)
     try:
         return structure_of({"name": subject.name, "taps": subject.taps, "structure": record})
     except Unanswerable:

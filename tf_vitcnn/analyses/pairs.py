@@ -84,7 +84,7 @@ def _flatten(tokens: str, subject: Subject, tap: str) -> Any:
     first: int | None = 0
     last: int | None = None
     if tokens != "all":
-        from tf_vitcnn.surgery import layout
+        from tf_vitcnn.opening import layout
 
         place = layout(subject, tap)
         if place is None or (tokens == "cls" and "cls" not in place.extra):

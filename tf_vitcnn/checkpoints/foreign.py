@@ -38,12 +38,12 @@ def foreign(
         about: what is known of its training.
         source: what says so.
     """
-    from tf_vitcnn import surgery
+    from tf_vitcnn import opening
     from tf_vitcnn.data.images import Preprocessing
     from tf_vitcnn.subject import Subject
 
-    shown = surgery.open_attention(model, sized(spec, model, image_size))
-    found = surgery.about(shown)
+    shown = opening.open_attention(model, sized(spec, model, image_size))
+    found = opening.about(shown)
     size = (int(shown.inputs[0].shape[1]), int(shown.inputs[0].shape[2]))
     taken = dict.fromkeys(PARTS, source)
     if preprocessing is None:
@@ -65,9 +65,9 @@ def foreign(
 
 def _record(name: str, spec: str, shown: keras.Model, about: dict[str, Any]) -> dict[str, Any]:
     """What the graph and the weights tell, and what is known of the training."""
-    from tf_vitcnn import surgery
+    from tf_vitcnn import opening
 
-    structure = surgery.structure(shown)
+    structure = opening.structure(shown)
     facts = {key: structure.pop(key) for key in ("family", "pool", "patch_size", "depth", "no_skip")}
     return {
         "name": name,
@@ -90,7 +90,7 @@ def values_inside(model: keras.Model, shown: keras.Model) -> tuple[str, str]:
     """The value range, and what says so: a layer that reads the images themselves, or nothing (-1..1)."""
     import keras
 
-    from tf_vitcnn.surgery.graph import calls, flat
+    from tf_vitcnn.opening.graph import calls, flat
 
     inputs = flat(shown.inputs)
     for node in calls(inputs, list(shown.output.values())):

@@ -49,8 +49,8 @@ def _loaded(path: Path) -> keras.Model:
     import keras
 
     import tf_vitcnn.models.layers
-    import tf_vitcnn.surgery  # noqa: F401  (both register our layers)
-    from tf_vitcnn.surgery.files import obstacle
+    import tf_vitcnn.opening  # noqa: F401  (both register our layers)
+    from tf_vitcnn.checkpoints.keras_obstacle import obstacle
 
     try:
         keras_guard.inspect(path)

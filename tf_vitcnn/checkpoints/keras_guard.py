@@ -78,7 +78,7 @@ def _only_a_layer(path: Path, part: dict[str, Any]) -> None:
     foreign = words[0] not in PACKAGES or (module is not None and not isinstance(module, str))
     inside = words[0] == "keras" and bool(inner) and inner[0] in FORBIDDEN
     if foreign or not isinstance(kind, str) or kind in ALIEN or (inside and not _is_model(inner[0], kind)):
-        from tf_vitcnn.surgery.files import obstacle
+        from tf_vitcnn.checkpoints.keras_obstacle import obstacle
 
         called = f"{module}.{part.get('config') if kind == 'function' else kind}"[:80]
         reason = obstacle(path) or f"asks for {called}, which is no layer of Keras; code from a file is not run"

@@ -17,7 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_vitcnn.surgery.graph import Node
+from tf_vitcnn.opening.graph import Node
 
 SMALL = 2**16  # bytes of an array that are compared
 # what every layer carries, and yet changes what it computes

@@ -20,8 +20,8 @@ import keras
 import numpy as np
 
 from tf_vitcnn.errors import BadInput, unknown
+from tf_vitcnn.opening.graph import Node, Tensor, call, calls, flat, tensor_names
 from tf_vitcnn.surgery.alike import Likeness
-from tf_vitcnn.surgery.graph import Node, Tensor, call, calls, flat, tensor_names
 
 # Without a budget: a transformer block's taps hold 19 token maps where its widest single step holds 9.
 SLACK = 2.5
@@ -105,9 +105,8 @@ def _tap_tensors(model: keras.Model, taps: Sequence[str]) -> dict[str, Tensor]:
 
 
 def nbytes(tensor: Tensor, shape: tuple[int | None, ...] | None = None) -> int:
-    """Bytes of a tensor per image; `shape` is its shape for one image, where the tensor's own does not say."""
-    if shape is None:
-        shape = tensor.shape[1:] if tensor.shape and tensor.shape[0] is None else tensor.shape
+    """Bytes of a tensor per image; `shape` is its shape for one image, where its axes after the first do not say."""
+    shape = tensor.shape[1:] if shape is None else shape
     if None in shape:
         raise BadInput(
             f"{tensor._keras_history.operation.name!r} has no fixed size {tuple(tensor.shape)}: "
@@ -123,6 +122,10 @@ def for_one_image(inputs: Sequence[Tensor], nodes: Sequence[Node]) -> dict[int, 
 
     A reshape may fold windows or heads into the images: then the other axes alone do not tell what one image holds.
     """
+    images = inputs[0].shape[0]
+    if images is not None:  # the model's own code wants so many
+        tensors = [*inputs, *(t for node in nodes for t in node.outputs)]
+        return {id(t): (max(1, t.shape[0] // images), *t.shape[1:]) for t in tensors if t.shape}
     if not any(type(node.operation).__name__ == "Reshape" and hasattr(node.operation, "newshape") for node in nodes):
         return {}
     values = {id(t): keras.KerasTensor((1, *t.shape[1:]), t.dtype) for t in inputs}

@@ -10,12 +10,12 @@ import keras
 
 from tf_vitcnn import taps
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.surgery.expose import about, is_exposed, tell
-from tf_vitcnn.surgery.graph import Node, Tensor, calls, flat, rewired
-from tf_vitcnn.surgery.links import Residual
-from tf_vitcnn.surgery.opening import opened, structure_of
-from tf_vitcnn.surgery.roles import residuals
-from tf_vitcnn.surgery.settle import in_order
+from tf_vitcnn.opening.expose import about, is_exposed, tell
+from tf_vitcnn.opening.graph import Node, Tensor, calls, flat, rewired
+from tf_vitcnn.opening.links import Residual
+from tf_vitcnn.opening.opened import opened, structure_of
+from tf_vitcnn.opening.roles import residuals
+from tf_vitcnn.opening.settle import in_order
 
 SITES = {"both": ("resid/mid", "resid/post"), "attn": ("resid/mid",), "mlp": ("resid/post",)}
 

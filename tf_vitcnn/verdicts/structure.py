@@ -1,6 +1,6 @@
 """What a network is made of, as claims read it: blocks, units, stages, grids, from its record or its taps' names.
 
-A subject's record may carry `structure`, which surgery reads from the graph:
+A subject's record may carry `structure`, which `opening` reads from the graph:
 
     {"units": [{"branch": TAP, "end": TAP, "block": 0, "stage": 1, "grid": [7, 7], "attends": true, "first": TAP}, ...],
      "attention": [TAP, ...], "extra": ["cls"], "grid": [7, 7]}

@@ -27,8 +27,8 @@ from tf_vitcnn.tables.groups import joined, with_groups
 from tf_vitcnn.tables.schema import Schema
 
 if TYPE_CHECKING:
+    from tf_vitcnn.opening import Layout
     from tf_vitcnn.subject import Subject
-    from tf_vitcnn.surgery import Layout
     from tf_vitcnn.verdicts.claim import Claim
 
 

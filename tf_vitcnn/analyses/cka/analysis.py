@@ -94,7 +94,7 @@ class CKA(PerMinibatch):
         )
 
     def default_taps(self, subject: Subject) -> list[str]:
-        """All declared taps but attention's score matrices and the head."""
+        """All declared taps but attention's score matrices, branches times LayerScale, and the head."""
         return names_of.default(subject.taps)
 
     def draws(self) -> int:

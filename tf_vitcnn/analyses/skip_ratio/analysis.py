@@ -78,7 +78,7 @@ class SkipRatio(PerImage):
 
     def table(self, totals: Totals, constants: Constants, run: Run) -> pd.DataFrame:
         """One row per addition and token; `mean` over spatial tokens."""
-        from tf_vitcnn.surgery import layout
+        from tf_vitcnn.opening import layout
 
         for line in _additions(run.subject)[1]:
             run.note(line)
@@ -130,7 +130,7 @@ def pairs(z: Any, f: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
 
 @lru_cache(maxsize=8)
 def _additions(subject: Subject) -> tuple[list[Any], list[str]]:
-    from tf_vitcnn.surgery import additions
+    from tf_vitcnn.opening import additions
 
     return additions(subject.model)
 

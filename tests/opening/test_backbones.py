@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from tests.hub import BACKBONES, seeded
-from tf_vitcnn.surgery import about, open_attention, segments, structure
+from tf_vitcnn.opening import about, open_attention, structure
+from tf_vitcnn.surgery import segments
 
 keras_hub = pytest.importorskip("keras_hub")
 QUICK = ("dinov3", "mit", "vit_det", "mobilenetv5", "resnet_v1", "hgnetv2")

@@ -13,18 +13,17 @@ import keras
 
 from tf_vitcnn import taps
 from tf_vitcnn.errors import unknown
-from tf_vitcnn.surgery.expose import named_tensors
-from tf_vitcnn.surgery.graph import Tensor, calls, flat, node_of, tensor_names
-from tf_vitcnn.surgery.links import SAME, Links, Residual, adds_two, kind, root
+from tf_vitcnn.opening.attention import PARTS
+from tf_vitcnn.opening.expose import named_tensors
+from tf_vitcnn.opening.graph import Tensor, calls, flat, node_of, tensor_names
+from tf_vitcnn.opening.links import SAME, Links, Residual, adds_two, kind, root
 
 UNPLACED = ("tokenmix/pre", "tokenmix/act")  # channels by hidden units: no token, no place
-PER_TOKEN = (  # [t, n, e]
-    *("attn/q", "attn/k", "attn/v", "attn/q_norm", "attn/k_norm", "attn/q_rot", "attn/k_rot", "attn/mixed"),
-)
 PER_PAIR = ("attn/scores", "attn/probs")  # [n, q, k]
+PER_TOKEN = tuple(f"attn/{part}" for part in PARTS if f"attn/{part}" not in PER_PAIR)  # [t, n, e]
 # Calls that give tensors of heads, tokens and channels as readily as maps
 NO_MAPS = (
-    *(*SAME, "Matmul", "Einsum", "EinsumDense", "Softmax", "Scores", "GetItem", "Split", "Unstack", "Stack"),
+    *(*SAME, "Matmul", "Einsum", "EinsumDense", "Softmax", "GetItem", "Split", "Unstack", "Stack"),
     *("Multiply", "Divide", "TrueDivide", "Add", "Subtract", "Where", "Repeat", "Tile", "Negative"),
 )
 MOST_EXTRA = 16  # more tokens than grid places than this: the grid is not the tokens' own

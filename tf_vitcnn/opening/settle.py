@@ -1,4 +1,4 @@
-"""A traced graph made a model's: for any number of images, its weights its own, fused attention in its parts.
+"""A traced graph made a model's: for any number of images, its weights its own.
 
 The code inside layers often wants a number of images (`ops.reshape(x, (ops.shape(x)[0], ...))`), so a model is traced
 with one: with two images and again with three. What differs between the two graphs follows the number of images, and
@@ -16,11 +16,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from tf_vitcnn.models.layers import Einsum
-from tf_vitcnn.surgery.applied import holding, is_held
-from tf_vitcnn.surgery.graph import Node, Tensor, calls, flat, node_of
-from tf_vitcnn.surgery.scores import Scores
-from tf_vitcnn.surgery.trace import Tracer, alias
+from tf_vitcnn.opening.applied import holding, is_held
+from tf_vitcnn.opening.graph import Node, Tensor, calls, flat
+from tf_vitcnn.opening.trace import Tracer, alias
 
 IMAGES = (2, 3)  # how many a model is traced with
 UNSEEN = ("name", "_inbound_nodes", "_outbound_nodes", "_auto_config", "_lock", "_remat_mode")
@@ -138,21 +136,14 @@ class _Step:
         """The call's outputs."""
         args, kwargs = self.node.arguments.fill_in(new)
         operation = self.node.operation
-        kind = type(operation).__name__
-        if kind == "DotProductAttention" and isinstance(_values(*args, **kwargs), keras.KerasTensor):
-            return [self._attention(*args, **kwargs)]
-        if self.second and kind == "Reshape" and not isinstance(operation, keras.layers.Layer):
-            return flat(self._named(type(operation)(self._shape()), operation.name)(*args))
+        if self.second and type(operation).__name__ == "Reshape" and not isinstance(operation, keras.layers.Layer):
+            return flat(type(operation)(self._shape(), name=operation.name)(*args))
         held = [value for value in keras.tree.flatten((args, kwargs)) if is_held(value)]
         scaled = self._scaled()
         self._same_numbers()
         if held or scaled:
             return flat(self._holding(operation, args, kwargs, scaled))
         return flat(self._twin(operation)(*args, **kwargs))
-
-    def _named(self, operation: Any, name: str) -> Any:
-        operation.name = name
-        return operation
 
     def _twin(self, operation: Any) -> Any:
         # masks are arguments of the calls that read them: none hangs on a tensor
@@ -176,11 +167,9 @@ class _Step:
             two = getattr(self.second.operation, key, None)
             if key in UNSEEN or _equal(one, two):
                 continue
-            if not isinstance(one, list | tuple) or not isinstance(two, list | tuple) or len(one) != len(two):
-                raise FixedError(f"{self.node.operation.name} depends on the number of images")
-            places = {
-                str(i): _times(a, b, self.images) for i, (a, b) in enumerate(zip(one, two, strict=True)) if a != b
-            }
+            many = isinstance(one, list | tuple) and isinstance(two, list | tuple) and len(one) == len(two)
+            pairs = list(zip(one, two or (), strict=True)) if many else []
+            places = {str(i): _times(a, b, self.images) for i, (a, b) in enumerate(pairs) if a != b} or {"": None}
             if None in places.values():
                 raise FixedError(f"{self.node.operation.name} depends on the number of images")
             found[key] = {place: times for place, times in places.items() if times}
@@ -194,15 +183,15 @@ class _Step:
         if any(not _equal(one, two) for one, two in pairs):
             raise FixedError(f"{self.path} takes the number of images")
 
-    def _holding(self, operation: Any, args: Any, kwargs: Any, scaled: Any, name: str = "", policy: Any = None) -> Any:
-        """The outputs of an operation that holds something: its name and policy are its own unless given."""
+    def _holding(self, operation: Any, args: Any, kwargs: Any, scaled: Any) -> Any:
+        """The outputs of an operation that holds something."""
         tiled, linked = self._tiled()
-        policy = policy or self.trace.tracer.policies.get(id(self.node)) or keras.DTypePolicy("float32")
+        policy = self.trace.tracer.policies.get(id(self.node)) or keras.DTypePolicy("float32")
         per_image = self._per_image() if tiled or scaled else 1
-        if isinstance(operation, keras.layers.Layer) and not name:
+        if isinstance(operation, keras.layers.Layer):
             operation = self._twin(operation)
         layer, given = holding(
-            operation, args, kwargs, name or operation.name, policy, tiled, linked, scaled=scaled, per_image=per_image
+            operation, args, kwargs, operation.name, policy, tiled, linked, scaled=scaled, per_image=per_image
         )
         self.settled.copied += sum(int(np.asarray(copy.value).nbytes) for copy in layer.copies)
         return layer(given)
@@ -262,41 +251,6 @@ class _Step:
             )
         ]
         return found[0] if len(found) == 1 else None
-
-    def _attention(
-        self, q: Tensor, k: Tensor, v: Tensor, bias: Any = None, mask: Any = None, scale: Any = None, **_: Any
-    ) -> Tensor:
-        """The single operation's parts: scores, probabilities, and values mixed by them; how it is sped up is moot."""
-        operation, path = self.node.operation, self.path
-        dtype = keras.backend.standardize_dtype(self.node.outputs[0].dtype)
-
-        def filed(name: str, layer: Any, *args: Any, **kwargs: Any) -> Tensor:
-            kwargs = {key: value for key, value in kwargs.items() if value is not None}
-            layer.name = f"{operation.name}.{name}"
-            held = any(is_held(value) for value in keras.tree.flatten((args, kwargs)))
-            result = (
-                self._holding(layer, args, kwargs, {}, layer.name, layer.dtype_policy)
-                if held
-                else layer(*args, **kwargs)
-            )
-            self.settled.paths[id(result)] = f"{path}/{name}"
-            return result
-
-        scale = float(k.shape[-1]) ** -0.5 if scale is None else float(scale)
-        shared = q.shape[2] // k.shape[2] if k.shape[2] > 1 else 1
-        if shared > 1:
-            k, v = (ops.repeat(t, shared, axis=2) for t in (k, v))
-            for name, t in (("k_shared", k), ("v_shared", v)):
-                node_of(t).operation.name = f"{operation.name}.{name}"
-                self.settled.paths[id(t)] = f"{path}/{name}"
-        scores = filed("scores", Scores(scale, operation.is_causal, dtype=dtype), [q, k], bias=bias, allowed=mask)
-        probs = filed("probs", keras.layers.Softmax(dtype="float32"), scores)
-        return filed("mixed", Einsum("bnqk,bkne->bqne", dtype=dtype), [probs, v])
-
-
-def _values(query: Any, key: Any, value: Any, *rest: Any, **kwargs: Any) -> Any:
-    """The values among the arguments of attention."""
-    return value
 
 
 def _equal(one: Any, two: Any) -> bool:

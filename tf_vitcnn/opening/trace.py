@@ -22,8 +22,9 @@ from typing import Any
 import keras
 
 from tf_vitcnn import taps
-from tf_vitcnn.surgery.graph import Node, Tensor, flat, node_of
-from tf_vitcnn.surgery.paths import Frame
+from tf_vitcnn.opening.fused import unfused
+from tf_vitcnn.opening.graph import Node, Tensor, flat, node_of
+from tf_vitcnn.opening.paths import Frame
 
 L = keras.layers
 # These may end in an activation
@@ -234,6 +235,12 @@ class Tracer:
         if type(operation).__name__ == "ConvertToTensor" and operation.dtype in (None, args[0].dtype):
             return args[0]
         path = self.frames[-1].child(operation)
+        if type(operation).__name__ == "DotProductAttention":
+            self.frames.append(Frame(f"{path}/", self.frames[-1].owner))
+            try:
+                return unfused(*args, **kwargs, causal=operation.is_causal)
+            finally:
+                self.frames.pop()
         return self._note(path, _OPERATION_SYMBOLIC(alias(operation, self._free(path)), *args, **kwargs))
 
     def _note(self, path: str, outputs: Any) -> Any:

@@ -19,15 +19,15 @@ from keras import ops
 
 from tf_vitcnn import taps as grammar
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.surgery.applied import Applied
-from tf_vitcnn.surgery.attention import Core, Part, cores, shown
-from tf_vitcnn.surgery.blocks import Anatomy, named
-from tf_vitcnn.surgery.graph import Node, Tensor, calls, flat, node_of
-from tf_vitcnn.surgery.links import SAME, Links, has_kernel, kind
-from tf_vitcnn.surgery.opening import Size, opened, structure_of
-from tf_vitcnn.surgery.paths import snake
-from tf_vitcnn.surgery.settle import Settled, in_order
-from tf_vitcnn.surgery.trace import is_leaf
+from tf_vitcnn.opening.applied import Applied
+from tf_vitcnn.opening.attention import Core, Part, cores, shown
+from tf_vitcnn.opening.blocks import Anatomy, named
+from tf_vitcnn.opening.graph import Node, Tensor, calls, flat, node_of
+from tf_vitcnn.opening.links import SAME, Links, has_kernel, kind
+from tf_vitcnn.opening.opened import Size, opened, structure_of
+from tf_vitcnn.opening.paths import snake
+from tf_vitcnn.opening.settle import Settled, in_order
+from tf_vitcnn.opening.trace import is_leaf
 
 Selection = str | Sequence[str] | Callable[[str], bool]
 # Arithmetic of single operations that is no step of the network by itself

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tf_vitcnn.surgery.graph import Tensor
+from tf_vitcnn.opening.graph import Tensor
 
 # What stands in the template for a tensor: the number of an input; of something held; the same, once for each image.
 SLOT = re.compile(r"@(input|held|tiled)(\d+)")
@@ -24,7 +24,7 @@ SLOT = re.compile(r"@(input|held|tiled)(\d+)")
 class Applied(keras.layers.Layer):
     """`operation(*args, **kwargs)` with what is held in the place of some arguments.
 
-    `template` is [args, kwargs] with `@input0`, `@held0`, ... for tensors. Something `tiled` is repeated along its
+    `template` is (args, kwargs) with `@input0`, `@held0`, ... for tensors. Something `tiled` is repeated along its
     first axis, once per image; `scaled` names attributes of the operation, places in them, and what the number of
     images is multiplied by there. The number of images is the length of the first input over `per_image`.
     """
@@ -40,8 +40,7 @@ class Applied(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         self._convert_input_args, self.supports_masking = False, True
-        self.operation = operation if isinstance(operation, keras.Operation) else _deserialized(operation)
-        self.template = _tupled(template)
+        self.operation, self.template = operation, _tupled(template)
         self.shapes, self.scaled, self.per_image = list(shapes or []), scaled or {}, per_image
         self.held: list[Any] = []
         self.copies: list[Any] = []
@@ -120,36 +119,25 @@ class Applied(keras.layers.Layer):
         return {
             **super().get_config(),
             "operation": keras.saving.serialize_keras_object(self.operation),
-            "template": keras.saving.serialize_keras_object(_listed(self.template)),
+            "template": keras.saving.serialize_keras_object(self.template),
             "shapes": self.shapes,
             "scaled": self.scaled,
             "per_image": self.per_image,
         }
 
-
-def _deserialized(config: Any) -> Any:
-    return keras.saving.deserialize_keras_object(config)
-
-
-def _listed(structure: Any) -> Any:
-    """Tuples as lists that say so: files have lists only."""
-    if isinstance(structure, tuple):
-        return ["@tuple", *map(_listed, structure)]
-    if isinstance(structure, list):
-        return ["@list", *map(_listed, structure)]
-    return {key: _listed(value) for key, value in structure.items()} if isinstance(structure, dict) else structure
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Applied:
+        """What a file describes."""
+        parts = {key: keras.saving.deserialize_keras_object(config[key]) for key in ("operation", "template")}
+        made: Applied = super().from_config({**config, **parts})
+        return made
 
 
 def _tupled(structure: Any) -> Any:
-    """The other way round; a structure that is no list of ours stays as it is."""
-    if isinstance(structure, dict) and "class_name" in structure:
-        return _deserialized(structure)
-    if isinstance(structure, dict):
-        return {key: _tupled(value) for key, value in structure.items()}
-    if isinstance(structure, list) and structure and structure[0] in ("@tuple", "@list"):
-        parts = [_tupled(part) for part in structure[1:]]
-        return tuple(parts) if structure[0] == "@tuple" else parts
-    return structure
+    """Lists as tuples, which files do not tell apart: operations take either, an index is a tuple."""
+    if isinstance(structure, list | tuple):
+        return tuple(map(_tupled, structure))
+    return {key: _tupled(value) for key, value in structure.items()} if isinstance(structure, dict) else structure
 
 
 def is_held(value: Any) -> bool:

@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from tf_vitcnn import load, models
+from tf_vitcnn import load, models, taps
+from tf_vitcnn.checkpoints.keras_obstacle import obstacle
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.surgery import expose, open_attention, segments
-from tf_vitcnn.surgery.files import obstacle
+from tf_vitcnn.opening import about, expose, open_attention
 
 L = keras.layers
 
@@ -48,14 +48,14 @@ def test_nested_models_are_flattened_on_the_same_weights(tmp_path):
         *("dense", "dense#2", "one/dense", "two/dense", "cat"),
         *("tail/dense", "tail/relu", "tail#2/dense", "tail#2/relu"),
     ]
-    taps = shown(x)
-    np.testing.assert_array_equal(taps[names[-1]], before)
+    values = shown(x)
+    np.testing.assert_array_equal(values[names[-1]], before)
     np.testing.assert_array_equal(model(x), before)
     assert {id(w) for w in shown.weights} == {id(w) for w in model.weights}
     for name in names:
         part = keras.Model(shown.input, shown.output[name])
         part.save(tmp_path / "part.keras")
-        np.testing.assert_array_equal(reloaded(tmp_path / "part.keras", x), taps[name])
+        np.testing.assert_array_equal(reloaded(tmp_path / "part.keras", x), values[name])
 
 
 def test_sequential_and_selections():
@@ -104,47 +104,21 @@ def test_bad_input():
         expose(nested(), lambda name: False)
 
 
-FAST = ("ResNet50", "MobileNetV3Small", "ConvNeXtTiny")  # `slow` takes every class
-SMALLEST = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}
-CLASSES = sorted(name for name, value in vars(keras.applications).items() if callable(value) and name[0].isupper())
-
-
-def holds_for(name, folder, thorough):
-    """Everything that the issue asks of a class of keras.applications."""
-    size = SMALLEST.get(name, 32)
-    model = getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3), classes=5)
-    x = 100 * images(size)
-    shown = expose(model)
-    names = list(shown.output)
-    taps = shown(x, training=False)
-    np.testing.assert_array_equal(taps[names[-1]], model(x, training=False))
-    assert {id(w) for w in shown.weights} == {id(w) for w in model.weights}
-    for tap in (names[len(names) // 3], names[len(names) // 2])[: 2 if thorough else 1]:
-        part = keras.Model(shown.input, shown.output[tap])
-        part.save(folder / "part.keras")
-        np.testing.assert_array_equal(reloaded(folder / "part.keras", x), taps[tap])
-    carry = x
-    for segment in segments(shown, names):
-        filed, carry = segment(carry)
-        for tap, value in filed.items():
-            scale = max(1.0, float(np.abs(taps[tap]).max()))
-            np.testing.assert_allclose(value, taps[tap], atol=1e-6 * scale, err_msg=tap)
-
-
-@pytest.mark.parametrize("name", FAST)
-def test_families_of_keras_applications(name, tmp_path):
-    holds_for(name, tmp_path, thorough=False)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", CLASSES)
-def test_every_class_of_keras_applications(name, tmp_path):
-    holds_for(name, tmp_path, thorough=True)
-    keras.backend.clear_session()
-
-
-def test_there_are_many_classes():
-    assert len(CLASSES) >= 38
+def test_the_last_product_and_its_softmax_are_the_head():
+    """They counted as layers in networks whose blocks have no name of ours, the probabilities in all."""
+    x = keras.Input((8, 8, 3))
+    pooled = L.GlobalMaxPooling2D(name="pool")(L.Conv2D(4, 3, activation="relu", name="conv")(x))
+    hidden = L.Dense(6, activation="relu", name="hidden")(pooled)
+    layers = ["conv/pre", "conv", "pool", "hidden/pre", "hidden"]
+    shown = expose(keras.Model(x, L.Dense(2, activation="softmax", name="fc")(hidden)))
+    assert list(shown.output) == [*layers, "head/logits", "head/probs"]
+    assert taps.default(list(shown.output)) == layers
+    assert about(shown).paths == {"head/logits": "fc/pre", "head/probs": "fc"}
+    shown = expose(keras.Model(x, L.Softmax(name="softmax")(L.Dense(2, name="fc")(pooled))))
+    assert list(shown.output) == [*layers[:3], "head/logits", "head/probs"]
+    shown = expose(keras.Model(x, [L.Dense(2, name=name)(hidden) for name in ("one", "two")]))
+    assert list(shown.output) == [*layers, "head/logits", "two"]
+    assert list(expose(keras.Model(x, L.Conv2D(2, 1, name="map")(x))).output) == ["map"]
 
 
 class Unregistered(L.Layer):

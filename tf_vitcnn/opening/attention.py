@@ -13,10 +13,10 @@ from typing import NamedTuple
 from keras import ops
 
 from tf_vitcnn.models.layers import Einsum
-from tf_vitcnn.surgery.graph import Node, Tensor, node_of
-from tf_vitcnn.surgery.links import SAME, Links, has_kernel, kind
-from tf_vitcnn.surgery.scores import Scores
-from tf_vitcnn.surgery.trace import NORMS
+from tf_vitcnn.opening.applied import Applied
+from tf_vitcnn.opening.graph import Node, Tensor, node_of
+from tf_vitcnn.opening.links import SAME, Links, has_kernel, kind
+from tf_vitcnn.opening.trace import NORMS
 
 PARTS = ("q", "k", "v", "q_norm", "k_norm", "q_rot", "k_rot", "scores", "probs", "mixed")
 BETWEEN = (
@@ -105,23 +105,32 @@ def _product_after(links: Links, tensor: Tensor) -> tuple[Node, Tensor] | None:
 
 
 def _is_product(node: Node) -> bool:
+    if kind(node) not in ("Matmul", "Einsum"):
+        return False
     # the queries of a probe are the same for every image: there keys come alone
-    return kind(node) == "Scores" or (kind(node) in ("Matmul", "Einsum") and len(node.input_tensors) == 2)
+    return len(node.input_tensors) == 2 or _alone(node) == 1
 
 
 def _operands(node: Node) -> tuple[str, str, str] | None:
     """Letters for the axes of a product's two inputs and its output."""
-    if kind(node) == "Scores":
-        return ("bqne", "bkne", "bnqk") if isinstance(node.operation, Scores) else ("bkne", "", "bnqk")
-    one, two = node.input_tensors
+    operation, alone = node.operation, len(node.input_tensors) == 1
     if kind(node) == "Matmul":
-        rank = len(node.outputs[0].shape)
-        outer = "uvwxyz"[: rank - 2]
-        return (outer + "ij")[-len(one.shape) :], (outer + "jk")[-len(two.shape) :], outer + "ik"
-    equation = node.operation.equation if isinstance(node.operation, Einsum) else node.operation.subscripts
-    left, _, right = equation.replace(" ", "").partition("->")
-    first, _, second = left.partition(",")
-    return None if "..." in equation or not right else (first, second, right)
+        ranks = [len(t.shape) for t in node.input_tensors]
+        outer = "uvwxyz"[: len(node.outputs[0].shape) - 2]
+        first, second, right = (outer + "ij")[-ranks[0] :], (outer + "jk")[-ranks[-1] :], outer + "ik"
+    else:
+        operation = operation.operation if isinstance(operation, Applied) else operation
+        equation = operation.equation if isinstance(operation, Einsum) else operation.subscripts
+        left, _, right = equation.replace(" ", "").partition("->")
+        first, _, second = left.partition(",")
+        if "..." in equation or not right:
+            return None
+    return (second, "", right) if alone else (first, second, right)
+
+
+def _alone(node: Node) -> int | None:
+    """The place among the factors of the only one that is computed from images."""
+    return node.operation.template[0].index("@input0") if isinstance(node.operation, Applied) else None
 
 
 def _named(node: Node, letters: tuple[str, str, str]) -> dict[str, Part]:
@@ -132,7 +141,7 @@ def _named(node: Node, letters: tuple[str, str, str]) -> dict[str, Part]:
     for tensor, own in zip(node.input_tensors, letters, strict=False):
         side = "q" if q in own else "k" if k in own else None
         rest = [letter for letter in own if letter not in names]
-        if side is None or len(rest) > 1:
+        if side is None or len(rest) > 1 or (side == "q" and len(node.input_tensors) == 1):
             return {}
         axes = "".join(names.get(letter, "e") for letter in own)
         found[side] = _unscaled(Part(tensor, axes))

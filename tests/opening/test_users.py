@@ -8,7 +8,8 @@ import pytest
 
 from tests import users
 from tf_vitcnn import taps
-from tf_vitcnn.surgery import about, additions, expose, layout, open_attention, segments, structure, without_skips
+from tf_vitcnn.opening import about, additions, expose, layout, open_attention, structure
+from tf_vitcnn.surgery import segments, without_skips
 
 SIZES = {"vit": (16, 24), "mixed": (16, 24), "swin": (32, 32), "normalised": (32, 24)}
 NETWORKS = ("vit", "swin", "normalised", "several", "shared", "mixed", "opaque")

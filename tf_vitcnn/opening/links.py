@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import keras
 
-from tf_vitcnn.surgery.applied import Applied
-from tf_vitcnn.surgery.graph import Node, Tensor
+from tf_vitcnn.opening.applied import Applied
+from tf_vitcnn.opening.graph import Node, Tensor
 
 # Calls whose output has the numbers of their input, in another shape, order or type
 SAME = (

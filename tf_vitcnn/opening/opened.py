@@ -8,11 +8,12 @@ import keras
 import numpy as np
 
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.surgery.graph import Tensor, flat
-from tf_vitcnn.surgery.settle import IMAGES, FixedError, Settled, Trace, settle
-from tf_vitcnn.surgery.trace import Tracer, reason
+from tf_vitcnn.opening.graph import Tensor, flat
+from tf_vitcnn.opening.settle import IMAGES, FixedError, Settled, Trace, settle
+from tf_vitcnn.opening.trace import Tracer, reason
 
 Size = tuple[int, int]
+AT_ONCE = 8  # images, where a model's own code wants a number and says none
 
 
 def structure_of(model: keras.Model, side: str) -> Any:
@@ -28,18 +29,13 @@ def opened(model: keras.Model, image_size: Size | None = None) -> Settled:
         raise BadInput(f"expected a Keras model, got {type(model).__name__}")
     given = _inputs(model, image_size)
     first = _traced(model, given, IMAGES[0])
-    notes: list[str] = []
     try:
-        settled = settle(first, _traced(model, given, IMAGES[1]))
+        return settle(first, _traced(model, given, IMAGES[1]))
     except FixedError as error:
-        settled = settle(_traced(model, given, _own(given) or 8), None)
-        notes = [f"{model.name} is opened for {flat(settled.inputs)[0].shape[0]} images at a time: {error}"]
-    settled.notes += notes
-    return settled
-
-
-def _own(given: Any) -> int | None:
-    return flat(given)[0].shape[0]
+        images = flat(given)[0].shape[0] or AT_ONCE
+        settled = settle(_traced(model, given, images), None)
+        settled.notes.append(f"{model.name} is opened for {images} images at a time: {error}")
+        return settled
 
 
 def _inputs(model: keras.Model, image_size: Size | None) -> Any:

@@ -1,8 +1,10 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
-from tf_vitcnn.surgery import expose, open_attention, segments
+from tf_vitcnn.opening import expose, open_attention
+from tf_vitcnn.surgery import segments
 
 L = keras.layers
 PARTS = ["q", "k", "v", "scores", "probs", "mixed", "out"]
@@ -66,6 +68,41 @@ def test_opened_equals_closed(case, tmp_path):
     again = again([x] if isinstance(again.input, list) and len(shapes) == 1 else x)  # a list before Keras 3.11
     for name, value in taps.items():
         np.testing.assert_array_equal(again[name], value, err_msg=name)
+
+
+ALLOWED = np.tri(6, k=1, dtype=bool)[None, None]
+FUSED = {
+    "plain": {},
+    "scaled": {"scale": 0.3},
+    "masked": {"mask": ALLOWED},
+    "causal": {"is_causal": True},
+    "both": {"is_causal": True, "mask": ~ALLOWED | np.eye(6, dtype=bool)},
+    "biased": {"bias": tokens(1, 4, 6, 6, seed=5), "scale": 0.5},
+}
+
+
+@pytest.mark.parametrize("groups", [4, 2])
+@pytest.mark.parametrize("how", FUSED)
+def test_the_single_operation_in_its_parts(how, groups):
+    x, y = keras.Input((6, 4, 3)), keras.Input((6, groups, 3))
+    call = {key: value if np.ndim(value) == 0 else ops.convert_to_tensor(value) for key, value in FUSED[how].items()}
+    fused = L.Lambda(lambda parts: ops.dot_product_attention(*parts, **call), name="layer")
+    model = randomised(keras.Model([x, y], fused([L.Dense(3)(x), L.Dense(3)(y), L.Dense(3)(y)])))
+    shown = open_attention(model)
+    given = [tokens(2, 6, 4, 3), tokens(2, 6, groups, 3, seed=1)]
+    got = {name: np.asarray(value) for name, value in shown(given).items()}
+    assert [name for name in got if "/attn/" in name] == [f"layer/attn/{part}" for part in PARTS[:-1]]
+    q, k, v, scores, probs, mixed = (got[f"layer/attn/{part}"] for part in PARTS[:-1])
+    k, v = (np.repeat(t, 4 // t.shape[2], axis=2) for t in (k, v))
+    scale, bias = FUSED[how].get("scale", 3**-0.5), FUSED[how].get("bias", 0.0)
+    exp = np.exp(np.einsum("bqne,bkne->bnqk", q, k) * scale + bias)
+    allowed = np.broadcast_to(FUSED[how].get("mask", True), exp.shape)
+    exp = exp * (allowed & (np.tri(6, dtype=bool) if FUSED[how].get("is_causal") else True))
+    np.testing.assert_allclose(probs, exp / exp.sum(-1, keepdims=True), atol=1e-6)
+    np.testing.assert_allclose(np.exp(scores), exp, rtol=1e-5)
+    np.testing.assert_allclose(mixed, np.einsum("bnqk,bkne->bqne", probs, v), atol=1e-6)
+    if groups == 4:  # Keras' own operation wants a key for each query
+        np.testing.assert_allclose(mixed, model(given), atol=1e-6)
 
 
 def test_scores_queries_and_mixed_mean_what_they_say():

@@ -5,7 +5,7 @@ import pytest
 
 from tf_vitcnn import models
 from tf_vitcnn.errors import BadInput
-from tf_vitcnn.surgery import Addition, Layout, about, additions, expose, layout, structure
+from tf_vitcnn.opening import Addition, Layout, about, additions, expose, layout, structure
 
 L = keras.layers
 

@@ -2,9 +2,10 @@ import keras
 import numpy as np
 import pytest
 
-from tf_vitcnn import models, surgery, taps
+from tf_vitcnn import models, opening, taps
 from tf_vitcnn.models import ViTSpec
-from tf_vitcnn.surgery import Layout, additions, expose, layout, open_attention, segments, without_skips
+from tf_vitcnn.opening import Layout, additions, expose, layout, open_attention
+from tf_vitcnn.surgery import segments, without_skips
 
 keras_hub = pytest.importorskip("keras_hub")
 L = keras.layers
@@ -60,7 +61,11 @@ def test_a_backbone_shows_the_sublayers_of_our_vit(name, tmp_path):
     ours = list(models.build(ViTSpec(8, 12, 2, 3, 24), image_size=16, classes=0, seed=None).output)
     declared = [tap for tap in names if taps.parse(tap)]
     scaled = ("ls1/out", "ls2/out") if "dinov2" in name else ()
-    assert [tap for tap in declared if not tap.endswith(scaled)] == [tap for tap in ours if not tap.startswith("head")]
+    inner = [tap for tap in declared if not tap.endswith(scaled) and not tap.startswith("head")]
+    assert inner == [tap for tap in ours if not tap.startswith("head")]
+    probing = list(models.build(ViTSpec(8, 12, 2, 3, 24, pool="map"), image_size=16, classes=0, seed=None).output)
+    head = [tap for tap in probing if tap.startswith("head")] if name == "siglip" else []
+    assert [tap for tap in declared if tap.startswith("head")] == head
     assert len([tap for tap in declared if tap.endswith(scaled)]) == 2 * len(scaled)
     before = closed(images() if isinstance(closed.input, keras.KerasTensor) else {"images": images()})
     after = shown(images())
@@ -68,11 +73,11 @@ def test_a_backbone_shows_the_sublayers_of_our_vit(name, tmp_path):
     own = {id(w) for w in closed.weights}
     assert sum(id(w) in own for w in shown.weights) >= 2 + 16 * 2
     copied = sum(w.value.numpy().nbytes for w in shown.weights if id(w) not in own)
-    assert copied == surgery.about(shown).copied <= 4 * 12 * 4  # positions interpolated to a grid of 2 x 2; a probe
+    assert copied == opening.about(shown).copied <= 4 * 12 * 4  # positions interpolated to a grid of 2 x 2; a probe
     found, notes = additions(shown)
     assert (len(found), notes) == (5 if name == "siglip" else 4, [])  # its head pools by attention, and adds an MLP
     assert layout(shown, "block01/attn/q") == Layout(2, 2, EXTRA.get(name, ()))
-    assert surgery.about(shown).paths["block01/resid/post"].endswith(("2/add_1", "1/add_1", "2/output_layer/add"))
+    assert opening.about(shown).paths["block01/resid/post"].endswith(("2/add_1", "1/add_1", "2/output_layer/add"))
     shown.save(tmp_path / "shown.keras")
     again = keras.models.load_model(tmp_path / "shown.keras")
     for tap, value in again(images()).items():

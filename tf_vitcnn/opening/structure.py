@@ -11,9 +11,9 @@ from typing import Any
 import keras
 
 from tf_vitcnn import taps
-from tf_vitcnn.surgery.graph import Tensor, flat, node_of
-from tf_vitcnn.surgery.links import kind
-from tf_vitcnn.surgery.roles import additions, layout
+from tf_vitcnn.opening.graph import Tensor, flat, node_of
+from tf_vitcnn.opening.links import kind
+from tf_vitcnn.opening.roles import additions, layout
 
 FEW = 4  # a network is a vision transformer if one in so many of its residual additions is after attention
 TAKES_ONE = ("GetItem", "Take")

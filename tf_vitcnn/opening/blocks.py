@@ -10,18 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from tf_vitcnn.surgery.attention import Core
-from tf_vitcnn.surgery.graph import Node, Tensor
-from tf_vitcnn.surgery.links import Links, Residual, adds_two, has_kernel, kind
-from tf_vitcnn.surgery.trace import NORMS
+from tf_vitcnn.opening.attention import Core
+from tf_vitcnn.opening.graph import Node, Tensor
+from tf_vitcnn.opening.links import Links, Residual, adds_two, has_kernel, kind
+from tf_vitcnn.opening.trace import NORMS
 
 ACTIVATIONS = (
     *("Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Relu", "Relu6", "Gelu", "Silu", "Sigmoid", "Tanh"),
-    *("HardSwish", "HardSilu", "Gelu"),
+    *("HardSwish", "HardSilu"),
 )
 POOLS = ("MaxPooling2D", "AveragePooling2D", "MaxPool", "AveragePool")
-AVERAGES = ("GlobalAveragePooling2D", "GlobalAveragePooling1D", "Mean")
-LAST_POOLS = (*AVERAGES, "GlobalMaxPooling2D", "GlobalMaxPooling1D", "GetItem", "Take")
+LAST_POOLS = (
+    *("GlobalAveragePooling2D", "GlobalAveragePooling1D", "Mean", "GlobalMaxPooling2D", "GlobalMaxPooling1D"),
+    *("GetItem", "Take"),
+)
 
 
 @dataclass
@@ -84,6 +86,12 @@ class Anatomy:
         return self.residuals if len(self.residuals) > 1 else []
 
 
+def cores_after(anatomy: Anatomy, stream: Tensor) -> list[Core]:
+    """Where one query gathers from the tokens that a stream leads to."""
+    after = (core for core in anatomy.cores if id(stream) in anatomy.links.before(core.parts["k"].tensor))
+    return [core for core in after if core.parts["probs"].tensor.shape[-2] == 1]
+
+
 def is_convolution(node: Node) -> bool:
     """Whether a call is a convolution layer's."""
     return hasattr(node.operation, "kernel_size") and bool(node.operation.weights)
@@ -102,10 +110,14 @@ def named(anatomy: Anatomy, outputs: Sequence[Tensor]) -> tuple[dict[str, Tensor
         for i, (first, second) in enumerate(blocks):
             names.block(f"block{i:02}", first, second)
         names.stem(blocks[0][0].skip)
-        names.end(blocks[-1][1].node.outputs[0], outputs, "final/ln/out")
+        names.end(last := blocks[-1][1].node.outputs[0], "final/ln/out")
+        for core in cores_after(anatomy, last)[:1]:
+            names.gathered(core)
     elif units:
         last = names.units(units)
-        names.end(last, outputs, "final/norm/out")
+        names.end(last, "final/norm/out")
+    for tensor in outputs:
+        names.classifier(tensor)
     return names.found, names.attentions
 
 
@@ -138,12 +150,12 @@ class _Names:
             if len(after) == 1:
                 self._out(f"{block}/attn/out", f"{block}/ls1/out", after[0].outputs[0], first)
         elif len(kernels) == 2:
-            self._mlp(f"{block}/tokenmix", f"{block}/ls1/out", kernels, first)
+            self._mlp(f"{block}/tokenmix", kernels, first, f"{block}/ls1/out")
         self.put(f"{block}/resid/mid", first.node.outputs[0])
         nodes = self.anatomy.branch(second)
         self._norm(f"{block}/ln2/out", nodes, second)
         module = "mlp" if core or self.anatomy.does[0] == "attn" else "chanmix"
-        self._mlp(f"{block}/{module}", f"{block}/ls2/out", [node for node in nodes if has_kernel(node)], second)
+        self._mlp(f"{block}/{module}", [node for node in nodes if has_kernel(node)], second, f"{block}/ls2/out")
         self.put(f"{block}/resid/post", second.node.outputs[0])
 
     def _norm(self, name: str, nodes: Sequence[Node], residual: Residual) -> None:
@@ -151,7 +163,7 @@ class _Names:
             if is_norm(node) and self.links.same(node.input_tensors[0], residual.skip):
                 self.put(name, node.outputs[0])
 
-    def _mlp(self, module: str, scale: str, kernels: Sequence[Node], residual: Residual) -> None:
+    def _mlp(self, module: str, kernels: Sequence[Node], residual: Residual, scale: str = "") -> None:
         if len(kernels) not in (2, 3):
             return
         gates = (
@@ -174,7 +186,8 @@ class _Names:
             self.put(name, residual.branch)
             return
         self.put(name, out)
-        self.put(scale, residual.branch)
+        if scale:
+            self.put(scale, residual.branch)
 
     def stem(self, stream: Tensor) -> None:
         """The grid of patches, and the tokens that enter the first block."""
@@ -192,8 +205,8 @@ class _Names:
         ids = self.links.before(tensor)
         return [node for node in self.links.nodes if any(id(t) in ids for t in node.outputs)]
 
-    def end(self, stream: Tensor, outputs: Sequence[Tensor], norm: str) -> None:
-        """Norm, activation, pooling and logits after the last block."""
+    def end(self, stream: Tensor, norm: str) -> None:
+        """Norm, activation and pooling after the last block."""
         for node in self._line(stream):
             if is_norm(node):
                 self.put(norm, node.outputs[0])
@@ -201,14 +214,34 @@ class _Names:
                 self.put("final/act/out", node.outputs[0])
             elif kind(node) in LAST_POOLS and len(node.outputs[0].shape) == 2:
                 self.put("head/pooled", node.outputs[0])
-            elif has_kernel(node) and "head/pooled" in self.found and self._is_last(node, outputs):
-                self.put("head/logits", node.outputs[0])
 
-    def _is_last(self, node: Node, outputs: Sequence[Tensor]) -> bool:
-        """Whether a call gives an output, or what an activation makes one of."""
-        after = self._reader(node.outputs[0])
-        last = after.outputs[0] if after else node.outputs[0]
-        return any(last is t for t in outputs)
+    def gathered(self, core: Core) -> None:
+        """A head that pools by attention: what one query gathers, and an MLP on top of it."""
+        out = next((node for node in self._line(core.parts["mixed"].tensor) if has_kernel(node)), None)
+        mlps = [r for r, does in zip(self.anatomy.residuals, self.anatomy.does, strict=True) if does == "mlp"]
+        top = [residual for residual in mlps if out and self.links.same(residual.skip, out.outputs[0])]
+        if out is None or not top:
+            return
+        self.attentions.append(("head", core))
+        self.put("head/attn/out", out.outputs[0])
+        nodes = self.anatomy.branch(top[0])
+        self._norm("head/ln/out", nodes, top[0])
+        self._mlp("head/mlp", [node for node in nodes if has_kernel(node)], top[0])
+        for node in self._line(top[0].node.outputs[0]):
+            if len(node.outputs[0].shape) == 2:
+                self.put("head/pooled", node.outputs[0])
+
+    def classifier(self, output: Tensor) -> None:
+        """Logits and probabilities: the last product of an image's vector, and what an activation makes of it."""
+        node = self.links.maker.get(id(self.links.root(output)))
+        after = node if kind(node) in (*ACTIVATIONS, "Softmax") else None
+        node = self.links.maker.get(id(self.links.root(after.input_tensors[0]))) if after else node
+        if node is None or not has_kernel(node) or any(len(t.shape) != 2 for t in (*node.input_tensors, output)):
+            return
+        if any(len(t.shape) > 2 for earlier in self._before(output) for t in earlier.input_tensors):
+            self.put("head/logits", node.outputs[0])
+            if after and self.found.get("head/logits") is node.outputs[0]:
+                self.put("head/probs", after.outputs[0])
 
     def _line(self, tensor: Tensor) -> Iterator[Node]:
         """The calls after a tensor, as far as there is one reader."""
