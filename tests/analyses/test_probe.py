@@ -309,7 +309,7 @@ def test_locations_of_a_grid_with_one_are_not_judged():
 
 
 def test_charts(table):
-    panels = analyses.chart(table, "probe").to_dict()["hconcat"]
+    panels = analyses.chart(table, "probe").to_dict()["concat"]
     assert len(panels) == 4  # class token, mean, the first single token and all of them averaged
     assert all("layer" in panel for panel in panels)
     maps = probe.Probe.drawings[1]

@@ -10,6 +10,9 @@ from tf_vitcnn.errors import BadInput
 keras_hub = pytest.importorskip("keras_hub")
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)
 
+# keras-hub's own: Keras finds no `build` in its classifier
+pytestmark = pytest.mark.filterwarnings("ignore:.build... was called on layer 'vi_t_image_classifier'")
+
 
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory):

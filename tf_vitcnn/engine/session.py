@@ -67,7 +67,8 @@ class Session:
         for subject in self.subjects:
             for note in subject.provenance.get("notes", ()):
                 self.note(note, aloud=subject.model not in _told)
-            _told.add(subject.model)
+            if not self.request.quiet:
+                _told.add(subject.model)
         if len(self.subjects) == 2 and self.subjects[0].name == self.subjects[1].name:
             raise BadInput(f"both models are called {self.subjects[0].name!r}: tell them apart with --against-name")
         self.room = self._room()
