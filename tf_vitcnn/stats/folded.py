@@ -30,7 +30,8 @@ class Form(NamedTuple):
     matrix: Callable[[Any], Any]  # [r, n, n] -> [r, n, n]
     vector: Callable[[Any], Any]  # [r, n, n] -> [r, f], of the same inner products
     size: float  # of the vector, in folded Grams
-    on_host: float = 0  # of what the host makes of the vectors of a minibatch, in folded Grams
+    by_host: Callable[..., Any] | None = None  # sums [l, l'] that the host makes of one minibatch's vectors, x and y
+    held: float = 0  # by what the host makes of a vector, in folded Grams
 
 
 FORMS = {
@@ -39,7 +40,7 @@ FORMS = {
     "rsa": Form(measures.ranks, hsic.fold, 1),
     "knn": Form(measures.neighbours, measures.flat, 2),
     # float64 and decompositions, neither of which TPUs have: the Grams go to the host
-    "procrustes": Form(lambda k: k, measures.flat, 2, on_host=6),
+    "procrustes": Form(lambda k: k, measures.flat, 2, measures.overlaps, held=6),
 }
 GROUPED = ("u", "rsa", "knn")  # measures whose sums are kept by groups of images
 

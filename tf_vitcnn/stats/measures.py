@@ -11,6 +11,8 @@ roots. Distances and neighbours need no centring. Axes: r representation, n exam
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -101,6 +103,13 @@ def overlap(x: Any, y: Any | None = None) -> Any:
     if y is x:  # the same both ways
         whole = tf.linalg.band_part(whole, 0, -1) + tf.transpose(whole - tf.linalg.band_part(whole, -1, 0))
     return tf.cast(whole, tf.float32)
+
+
+@partial(tf.function, autograph=False)
+def overlaps(*grams: Any) -> Any:
+    """`overlap` of the roots of Grams as `flat` lays them out, [l, n²] and [l', n²]: [l, l'] float32."""
+    n = math.isqrt(int(grams[0].shape[-1]))
+    return overlap(*(roots(tf.reshape(each, [-1, n, n])) for each in grams))
 
 
 def procrustes(overlaps: np.ndarray) -> np.ndarray:

@@ -1,6 +1,5 @@
 """A model that shows its taps, cut: into segments for the walk, or off its skip connections."""
 
-from tf_vitcnn.opening import expose, open_attention
 from tf_vitcnn.surgery.alike import Likeness
 from tf_vitcnn.surgery.segments import Segment, live, segments
 from tf_vitcnn.surgery.skips import without_skips
@@ -8,9 +7,7 @@ from tf_vitcnn.surgery.skips import without_skips
 __all__ = [
     "Likeness",
     "Segment",
-    "expose",
     "live",
-    "open_attention",
     "segments",
     "without_skips",
 ]

@@ -94,7 +94,7 @@ def live(model: keras.Model, taps: Sequence[str]) -> int:
 
 def _tap_tensors(model: keras.Model, taps: Sequence[str]) -> dict[str, Tensor]:
     if not isinstance(model.output, dict):
-        raise BadInput(f"the output of {model.name!r} is not a dict of taps: use surgery.expose(model) first")
+        raise BadInput(f"the output of {model.name!r} is not a dict of taps: use opening.expose(model) first")
     for name in taps:
         if name not in model.output:
             raise unknown("tap", name, model.output)

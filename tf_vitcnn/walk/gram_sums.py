@@ -6,9 +6,7 @@ walk makes the chunks; several analyses may take theirs from the same walk.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -151,7 +149,7 @@ class GramSums:
         out = {key: value.numpy() for key, value in found.items()}
         self._refuse_not_finite(out)
         del joined
-        return _decomposed(out)
+        return _by_host(out)
 
     def _slices(self, chunks: list[Any], part: slice) -> list[Any]:
         key = (part.start, part.stop)
@@ -185,7 +183,7 @@ class GramSums:
         group = tf.concat(groups, axis=0)[:n]
         for form in stacks["x"]:
             x, y = stacks["x"][form], stacks["y"].get(form, [])
-            if folded.FORMS[form].on_host:
+            if folded.FORMS[form].by_host:
                 given = {"x": x, "y": y} if y else {"x": x}
                 sums |= {f"rows/{form}/{side}": here(tf.concat(stack, axis=0)) for side, stack in given.items()}
                 sums[f"rows/{form}/draw"] = of_draw[tf.newaxis]
@@ -224,21 +222,16 @@ class GramSums:
                 raise BadInput(f"{name}: tap {view.tap} ({key}) holds NaN or infinity")
 
 
-def _decomposed(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The sums, with Procrustes' instead of the Grams [r l, n²] that it is made of: one minibatch after the other."""
-    if "rows/procrustes/draw" not in sums:
-        return sums
-    of_draw = sums.pop("rows/procrustes/draw")  # [r, draw]
-    grams = [np.split(sums.pop(key), len(of_draw)) for s in "xy" if (key := f"rows/procrustes/{s}") in sums]
-    with tf.device("CPU:0"):
-        overlaps = np.stack([_overlaps(*each).numpy() for each in zip(*grams, strict=True)])
-    return {**sums, "procrustes/xy": np.einsum("rd,rij->dij", of_draw, overlaps)}
-
-
-@partial(tf.function, autograph=False)
-def _overlaps(*stacks: Any) -> Any:
-    n = math.isqrt(int(stacks[0].shape[-1]))
-    return measures.overlap(*(measures.roots(tf.reshape(stack, [-1, n, n])) for stack in stacks))
+def _by_host(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The sums, with what the host makes of stacks [r l, f] in the place of these: one minibatch after the other."""
+    for name, form in folded.FORMS.items():
+        if form.by_host and f"rows/{name}/draw" in sums:
+            of_draw = sums.pop(f"rows/{name}/draw")  # [r, draw]
+            sides = [np.split(sums.pop(key), len(of_draw)) for s in "xy" if (key := f"rows/{name}/{s}") in sums]
+            with tf.device("CPU:0"):
+                made = np.stack([form.by_host(*each).numpy() for each in zip(*sides, strict=True)])
+            sums[f"{name}/xy"] = np.einsum("rd,rij->dij", of_draw, made)
+    return sums
 
 
 def _of_images(stacks: Any, n: int, pairs: Sequence[tuple[int, int]]) -> dict[str, Any]:

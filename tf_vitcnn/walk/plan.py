@@ -201,7 +201,7 @@ def _folded(analysis: PerMinibatch, run: Run, kind: str) -> float:
     """How many folded Grams the stacks of an analysis hold, and on a machine what is made of them there."""
     views = [view for side in analysis.views(run) for view in side]
     forms = [(len(v.keys), FORMS[form]) for v in views for form in (*analysis.centrings(), *v.also)]
-    return sum(count * (form.size + (form.on_host if kind == "CPU" else 0)) for count, form in forms)
+    return sum(count * (form.size + (form.held if kind == "CPU" else 0)) for count, form in forms)
 
 
 def _read(analyses: Sequence[PerMinibatch], runs: Sequence[Run], side: int) -> Counter[str]:
