@@ -65,15 +65,17 @@ def spread_and_aim(table: pd.DataFrame) -> list[Panel]:
         color=depth,
     )
     points = spread.mark_point().encode(tooltip=words.tip(*head, words.number("entropy", error=_known(table))))
+    farthest = float(table[["offset_rows", "offset_cols"]].abs().max().max()) + 0.5  # the query in the middle
+    around = [-farthest, farthest]
     aim = base.mark_point(opacity=0.7).encode(
-        x=alt.X("offset_cols:Q", title="to the right (patches)"),
-        y=alt.Y("offset_rows:Q", title="down (patches)", scale=alt.Scale(reverse=True)),
+        x=alt.X("offset_cols:Q", title="to the right (patches)", scale=alt.Scale(domain=around, nice=False)),
+        y=alt.Y("offset_rows:Q", title="down (patches)", scale=alt.Scale(domain=around, nice=False, reverse=True)),
         color=depth,
         tooltip=words.tip(*head, place),
     )
     size = {"width": 320, "height": 240}
     drawn = alt.layer(*marks.error_bars(spread, "entropy", table), points)
-    return [Panel(drawn.properties(**size), "entropy"), Panel(aim.properties(**size), "where it looks")]
+    return [Panel(drawn.properties(**size), "entropy"), Panel(aim.properties(width=240, height=240), "where it looks")]
 
 
 def _known(table: pd.DataFrame) -> str | None:
