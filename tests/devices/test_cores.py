@@ -11,11 +11,10 @@ def test_many_at_once():
     assert cores.solved(problems[:1]) == [problems[0]()]
 
 
-def test_what_multiplies_bfloat16_best(monkeypatch):
-    assert cores.bfloat16_product("GPU") == cores.bfloat16_product("TPU") == "wide"
+def test_what_multiplies_bfloat16_best():
     for units, product in ((True, "narrow"), (False, "float32")):
-        monkeypatch.setattr(cores, "bfloat16_units", lambda units=units: units)
-        assert cores.bfloat16_product("CPU") == product
+        assert cores.bfloat16_product("GPU", units) == cores.bfloat16_product("TPU", units) == "wide"
+        assert cores.bfloat16_product("CPU", units) == product
 
 
 def test_whether_bfloat16_is_faster_is_measured_once_and_stays():

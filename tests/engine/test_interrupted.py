@@ -118,6 +118,21 @@ def test_another_machine_is_another(subjects, boundary, monkeypatch, tmp_path):
         assert len(probe.plan(run).groups) == 1 < len(probe.plan(small).groups)
 
 
+def test_goes_on_with_the_bfloat16_product_that_it_was_begun_with(subjects, boundary, monkeypatch, tmp_path):
+    def narrow(units, directory=None):
+        with monkeypatch.context() as machine:
+            machine.setattr(cores, "bfloat16_units", lambda: units)
+            return run("cka", subjects, directory, precision="bfloat16")
+
+    whole = narrow(True)
+    assert narrow(False) != whole
+    boundary.update(passed=0, stop=1)
+    with pytest.raises(Stopped):
+        narrow(True, tmp_path)
+    boundary.update(stop=None)
+    assert narrow(False, tmp_path) == whole
+
+
 def test_less_memory_than_the_run_takes_is_refused_by_its_reason(subjects, boundary, tmp_path):
     boundary.update(passed=0, stop=1)
     with pytest.raises(Stopped):

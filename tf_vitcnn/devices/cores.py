@@ -39,11 +39,14 @@ def solved(problems: Sequence[Callable[[], Solution]]) -> list[Solution]:
         return list(pool.map(lambda problem: problem(), problems))
 
 
-def bfloat16_product(kind: str) -> Literal["wide", "narrow", "float32"]:
-    """How a CPU, GPU or TPU multiplies bfloat16 best; TensorFlow has no kernel for CPUs that gives float32."""
+def bfloat16_product(kind: str, units: bool) -> Literal["wide", "narrow", "float32"]:
+    """How a CPU, GPU or TPU multiplies bfloat16 best; TensorFlow has no kernel for CPUs that gives float32.
+
+    `units`: whether a CPU is faster at it than in float32.
+    """
     if kind != "CPU":
         return "wide"
-    return "narrow" if bfloat16_units() else "float32"
+    return "narrow" if units else "float32"
 
 
 @cache

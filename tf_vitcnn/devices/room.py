@@ -1,4 +1,4 @@
-"""What a run may use of its machine: memory, and the parts in which cores add up."""
+"""What a run may use of its machine: memory, the parts in which cores add up, and their units for bfloat16."""
 
 from __future__ import annotations
 
@@ -16,12 +16,17 @@ class Room:
     device: int  # bytes of the memory where a replica computes: an accelerator's own, or this machine's
     host: int  # bytes of this machine's memory
     lanes: int  # parts in which the cores add a Gram matrix up
+    units: int  # 1: they multiply bfloat16 faster than float32, and round as they do that
 
     @classmethod
-    def found(cls, gigabytes: float | None, strategy: Any) -> Room:
-        """The room of this machine as it is now; `gigabytes` as asked for, where a replica computes."""
+    def found(cls, gigabytes: float | None, strategy: Any, bfloat16: bool = False) -> Room:
+        """The room of this machine as it is now; `gigabytes` as asked for, where a replica computes.
+
+        Units are only looked for where bfloat16 is multiplied on a CPU.
+        """
         from tf_vitcnn.devices import cores, memory  # a checkpoint is read without TensorFlow
         from tf_vitcnn.devices.strategy import kind_of
 
-        device = int(memory.limit(gigabytes, strategy))
-        return cls(device, device if kind_of(strategy) == "CPU" else int(memory.host()), cores.count())
+        device, cpu = int(memory.limit(gigabytes, strategy)), kind_of(strategy) == "CPU"
+        units = int(bfloat16 and cpu and cores.bfloat16_units())
+        return cls(device, device if cpu else int(memory.host()), cores.count(), units)

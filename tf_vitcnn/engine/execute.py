@@ -194,10 +194,10 @@ class Loops:
         state = self._resumed(saved, plan)
         positions = minibatch_chunks(len(picked.indices) // bound.batch, bound.batch, state.micro, count)
         preprocessings = [subject.preprocessing for subject in self.session.subjects]
-        source, jit, lanes = self.session.sources["data"], self.request.jit, self.session.room.lanes
+        source, jit, room = self.session.sources["data"], self.request.jit, self.session.room
         with self.replicas.strategy.scope():
             sums = [
-                GramSums(analysis, run, self.replicas, jit, lanes) for analysis, run in zip(analyses, runs, strict=True)
+                GramSums(analysis, run, self.replicas, jit, room) for analysis, run in zip(analyses, runs, strict=True)
             ]
             gram = GramWalk(sums, self.replicas, plan.segment.get, jit)
             gram.prepare(_first_images(source, picked, preprocessings, PIVOT))

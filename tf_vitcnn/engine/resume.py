@@ -22,7 +22,8 @@ from tf_vitcnn.tables.read import differences
 from tf_vitcnn.tables.schema import Sidecar
 from tf_vitcnn.tables.state import reading, save
 
-FORMAT = 4  # 3: the room not kept; 2: a Gram analysis' totals by groups of minibatches, not of images
+# 4: units for bfloat16 not kept; 3: the room not kept; 2: totals of Grams by groups of minibatches, not of images
+FORMAT = 5
 EVERY = float(os.environ.get("TF_VITCNN_CHECKPOINT_SECONDS", "20"))  # a kill costs no more than this and one step
 
 WHAT = "a checkpoint of a run"

@@ -83,7 +83,8 @@ class Session:
 
     def _room(self) -> Room:
         """What every worker has: they take the same steps."""
-        found = Room.found(self.request.memory, self.replicas.strategy)
+        products = {a.product_type() for a in self.request.analyses if isinstance(a, PerMinibatch)}
+        found = Room.found(self.request.memory, self.replicas.strategy, "bfloat16" in products)
         return Room(*(min(self.replicas.each(number)) for number in astuple(found)))
 
     def settle(self, begun: Room | None) -> None:

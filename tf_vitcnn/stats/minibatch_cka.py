@@ -141,7 +141,7 @@ class MinibatchCKA(keras.metrics.Metric):
 
     def _gram(self, x: Any, cpu: bool) -> tuple[Any, Any]:
         with tf.device(x.device):
-            return _gram(x, self.precision, cores.bfloat16_product("CPU" if cpu else "GPU"))
+            return _gram(x, self.precision, cores.bfloat16_product("CPU" if cpu else "GPU", cores.bfloat16_units()))
 
 
 def _on_cpu(x: Any) -> bool:

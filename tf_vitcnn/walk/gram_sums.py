@@ -16,6 +16,7 @@ from tf_vitcnn.analyses.base import Extra, PerMinibatch, Run, View
 from tf_vitcnn.devices import cores
 from tf_vitcnn.devices.precision import in_precision
 from tf_vitcnn.devices.replicas import Replicas
+from tf_vitcnn.devices.room import Room
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.stats import folded, host_gram, hsic, measures, pair_noise, shares
 from tf_vitcnn.stats.folded import TOGETHER
@@ -34,9 +35,9 @@ class GramSums:
     """The views of one analysis, what centres and scales them, and the minibatch's Grams so far."""
 
     def __init__(
-        self, analysis: PerMinibatch, run: Run, replicas: Replicas, jit: bool = False, lanes: int | None = None
+        self, analysis: PerMinibatch, run: Run, replicas: Replicas, jit: bool = False, room: Room | None = None
     ) -> None:
-        self.analysis, self.run, self.replicas, self.lanes = analysis, run, replicas, lanes or cores.count()
+        self.analysis, self.run, self.replicas = analysis, run, replicas
         rows, columns = analysis.views(run)
         self.views = [*rows, *columns]
         self.letters = "x" * len(rows) + "y" * len(columns)
@@ -48,8 +49,10 @@ class GramSums:
         self._gram = replicas.function(self._fold, jit)
         self._vectors = replicas.function(self._fold_gram, jit)
         # by what computes, not by what else the machine has
-        asked = replicas.kind != "CPU" or self.type == tf.bfloat16  # a CPU has to try
-        self._product = cores.bfloat16_product(replicas.kind) if asked else "float32"
+        room = room or Room.found(None, replicas.strategy, self.type == tf.bfloat16)
+        self.lanes = room.lanes
+        asked = replicas.kind != "CPU" or self.type == tf.bfloat16
+        self._product = cores.bfloat16_product(replicas.kind, bool(room.units)) if asked else "float32"
         self._cpu = replicas.plain and self._product == "float32" and replicas.kind == "CPU"
         self._inner = replicas.summed(self._products, jit)
         self._concat = replicas.function(lambda parts: tf.concat(parts, axis=0))
