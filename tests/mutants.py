@@ -50,7 +50,7 @@ TARGETS = {
     "stats/tokens.py": ["stats/test_tokens.py"],
     "stats/minibatch_cka.py": ["stats/test_hsic.py", "stats/test_measures.py"],
     "verdicts": VERDICTS,
-    "analyses/*/claims.py": VERDICTS,
+    "analyses/*/*claims.py": VERDICTS,
     "walk/gram_sums.py": ["walk/test_walk.py", "engine/test_passes.py"],
 }
 SWAPS = {

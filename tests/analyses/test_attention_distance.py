@@ -12,6 +12,7 @@ from tf_vitcnn.analyses.attention_distance.claims import (
     less_data_less_local,
     low_layers_local_and_global,
 )
+from tf_vitcnn.analyses.base import drawings_of
 from tf_vitcnn.engine.door import run
 from tf_vitcnn.errors import BadInput, MissingLayer, Unanswerable
 from tf_vitcnn.stats.attention import uniform_distance
@@ -168,7 +169,7 @@ def test_chart_shows_two_lowest_and_two_highest_layers():
     chart = analysis.chart(result([MIXED] * 6).table).to_dict()
     (rows,) = chart["datasets"].values()
     assert {row["layer"][:7] for row in rows} == {"block00", "block01", "block04", "block05"}
-    ((every,),) = analysis.drawings[1].panels([result([MIXED] * 6).table])
+    ((every,),) = drawings_of(analysis)[1].panels([result([MIXED] * 6).table])
     assert len(next(iter(every.chart.to_dict()["datasets"].values()))) == 18
 
 

@@ -10,7 +10,7 @@ from sklearn.linear_model import RidgeClassifier
 from tests import synthetic, toys
 from tests.known import known
 from tf_vitcnn import analyses
-from tf_vitcnn.analyses.base import Batch
+from tf_vitcnn.analyses.base import Batch, drawings_of
 from tf_vitcnn.analyses.layout import Grid
 from tf_vitcnn.analyses.probe import analysis as probe
 from tf_vitcnn.analyses.probe import fit
@@ -312,6 +312,6 @@ def test_charts(table):
     panels = analyses.chart(table, "probe").to_dict()["concat"]
     assert len(panels) == 4  # class token, mean, the first single token and all of them averaged
     assert all("layer" in panel for panel in panels)
-    maps = probe.Probe.drawings[1]
+    maps = drawings_of(probe.Probe)[1]
     assert "facet" in maps.draw(table).to_dict()
     assert maps.fits(table.attrs["sidecar"])

@@ -11,6 +11,8 @@ Sums carry a leading axis of GROUPS groups (image position modulo GROUPS).
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
@@ -88,7 +90,6 @@ class Analysis:
     schema: ClassVar[Schema]
     beside: ClassVar[Mapping[str, Schema]] = {}  # further tables that it may give, by their names
     claims: ClassVar[tuple[Claim, ...]] = ()
-    drawings: ClassVar[tuple[Drawing, ...]] = ()  # the report's figures, where one chart is not all
     against: ClassVar[Literal["no", "may", "must"]] = "no"  # whether it looks at two subjects
     needs_labels: ClassVar[bool] = False
     images: ClassVar[int | None] = None  # how many images unless told otherwise; None: all
@@ -111,8 +112,11 @@ class Analysis:
 
     @classmethod
     def chart(cls, table: pd.DataFrame) -> altair.Chart:
-        """The figure of a table. Charts never compute."""
-        raise NotImplementedError
+        """The figure of a table: what `draw` of the charts.py beside the analysis makes of it. Charts never compute."""
+        charts = charts_of(cls)
+        if charts is None:
+            raise BadInput(f"{cls.name} has no figure: neither `chart` nor a charts.py beside it")
+        return charts.draw(table)
 
 
 @dataclass(frozen=True)
@@ -259,10 +263,18 @@ def require(condition: bool, message: str) -> None:
         raise BadInput(message)
 
 
+def charts_of(analysis: type[Analysis]) -> Any:
+    """The module charts.py beside an analysis, None without one. Only what draws waits until Altair is imported."""
+    folder = analysis.__module__.rpartition(".")[0]
+    beside = f"{folder}.charts"
+    return importlib.import_module(beside) if folder and importlib.util.find_spec(beside) else None
+
+
 def drawings_of(analysis: type[Analysis]) -> tuple[Drawing, ...]:
-    """The drawings that an analysis lists, else its one chart under all its figure numbers."""
-    if analysis.drawings:
-        return analysis.drawings
+    """The DRAWINGS of the charts.py beside an analysis, else its one chart under all its figure numbers."""
+    charts = charts_of(analysis)
+    if charts is not None:
+        return charts.DRAWINGS
     doc = (analysis.__doc__ or "").strip().splitlines()
     title = doc[0].rstrip(".") if doc else analysis.name
     from tf_vitcnn.charts import Drawing

@@ -2,16 +2,15 @@
 
     from tf_vitcnn.charts import Drawing, marks
 
-    class SkipRatio(PerImage):
-        drawings = (
-            Drawing(("7", "E.1"), "Norm ratio of every token", "Rows are layers ...", draw=heatmap_of_tokens),
-            Drawing(("7", "E.2"), "Norm ratio over depth", "Lines ...", draw=lines, together=True),
-        )
+    def draw(table):  # what `tf_vitcnn.chart` shows
+        return heatmap_of_tokens(table)
 
-        @classmethod
-        def chart(cls, table):
-            return heatmap_of_tokens(table)
+    DRAWINGS = (  # the report's figures
+        Drawing(("7", "E.1"), "Norm ratio of every token", "Rows are layers ...", draw=heatmap_of_tokens),
+        Drawing(("7", "E.2"), "Norm ratio over depth", "Lines ...", draw=lines, together=True),
+    )
 
+in the charts.py beside an analysis, which is imported when something is drawn.
 Charts never compute: a chart's fields are columns of its table's Schema (or positions in `marks.DERIVED`).
 """
 

@@ -16,11 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from tf_vitcnn.analyses.attention_distance.charts import DRAWINGS, ends
 from tf_vitcnn.analyses.attention_distance.claims import CLAIMS, PROBS
 from tf_vitcnn.analyses.base import Batch, Constants, PerImage, Run, Stage, Totals, by_group, require
 from tf_vitcnn.analyses.layout import pitch, place_of
-from tf_vitcnn.charts import Drawing, side_by_side
 from tf_vitcnn.stats.attention import peaks
 from tf_vitcnn.stats.resample import standard_error, without_each
 from tf_vitcnn.tables.groups import joined, with_groups
@@ -62,12 +60,6 @@ class AttentionDistance(PerImage):
         optional=("distance_px_se", "cls_mass_se", "entropy", "entropy_se", "offset_rows", "offset_cols"),
     )
     claims: ClassVar[tuple[Claim, ...]] = CLAIMS
-    drawings: ClassVar[tuple[Drawing, ...]] = DRAWINGS
-
-    @classmethod
-    def chart(cls, table: pd.DataFrame) -> Any:
-        """Sorted heads of the two lowest and the two highest layers."""
-        return side_by_side(ends(table))
 
     def default_taps(self, subject: Subject) -> list[str]:
         """The attention probabilities of every layer whose tokens lie on a grid."""

@@ -7,10 +7,15 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from tf_vitcnn.charts import Drawing, Panel, marks, theme, words
+from tf_vitcnn.charts import Drawing, Panel, marks, side_by_side, theme, words
 from tf_vitcnn.charts.drawing import Extent
 
 _ENDS = ("#56B4E9", "#0072B2", "#E69F00", "#D55E00")  # two lowest, two highest layers
+
+
+def draw(table: pd.DataFrame) -> Any:
+    """Sorted heads of the two lowest and the two highest layers."""
+    return side_by_side(ends(table))
 
 
 def ends(table: pd.DataFrame, pixels: Extent | None = None) -> list[Panel]:

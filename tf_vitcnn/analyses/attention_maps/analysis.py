@@ -19,16 +19,16 @@ import pandas as pd
 
 from tf_vitcnn import taps as names_of
 from tf_vitcnn.analyses.attention_distance.analysis import PROBS, attention_grid
-from tf_vitcnn.analyses.attention_maps.charts import DRAWINGS, NORM, PICTURES, draw
 from tf_vitcnn.analyses.base import Batch, Constants, PerImage, Run, Stage, Totals, require
 from tf_vitcnn.analyses.layout import find_grid, image_size, place_of, thumbnail
 from tf_vitcnn.tables.attached import Attached
 from tf_vitcnn.tables.schema import Schema
 
 if TYPE_CHECKING:
-    from tf_vitcnn.charts import Drawing
     from tf_vitcnn.subject import Subject
 
+PICTURES = "pictures"  # in a table's attrs: `00` -> PNG
+NORM = "norm"  # a column, and what stands for the head in its rows
 MOST = 100  # images: more are no pictures to look at
 MEAN, ROLLOUT = "mean", "rollout"
 
@@ -47,15 +47,9 @@ class AttentionMaps(PerImage):
         nullable=("attention", NORM),  # a row has the one or the other
         optional=(NORM,),
     )
-    drawings: ClassVar[tuple[Drawing, ...]] = DRAWINGS
 
     heads: tuple[int, ...] = ()
     """heads that get maps of their own, beside the mean of all"""
-
-    @classmethod
-    def chart(cls, table: pd.DataFrame) -> Any:
-        """Maps over the photograph, one row per image."""
-        return draw(table)
 
     def default_taps(self, subject: Subject) -> list[str]:
         """The attention of the first, the middle and the last block."""

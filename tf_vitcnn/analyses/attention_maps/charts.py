@@ -7,12 +7,11 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from tf_vitcnn.analyses.attention_maps.analysis import NORM, PICTURES
 from tf_vitcnn.charts import Drawing, Panel, marks, side_by_side, theme
 
 SIZE = 96  # pixels of a map's longer side
-PICTURES = "pictures"  # in a table's attrs: `00` -> PNG
 OUTLIER = 3.0  # times the median: what `tokens` calls one
-NORM = "norm"  # a column, and what stands for the head in its rows
 
 
 def draw(table: pd.DataFrame) -> Any:

@@ -16,11 +16,9 @@ import pandas as pd
 
 from tf_vitcnn import taps as names_of
 from tf_vitcnn.analyses.base import Constants, PerMinibatch, Run, Totals, View, require
-from tf_vitcnn.analyses.cka import charts, images, training_claims
-from tf_vitcnn.analyses.cka.charts import DRAWINGS
+from tf_vitcnn.analyses.cka import images, training_claims
 from tf_vitcnn.analyses.cka.claims import CLAIMS
 from tf_vitcnn.analyses.pairs import KEYS, Side, changes_of, flat_views, rows_of, sides_of
-from tf_vitcnn.charts import Drawing
 from tf_vitcnn.stats.resample import standard_error
 from tf_vitcnn.tables.attached import Attached
 from tf_vitcnn.tables.groups import joined, with_groups
@@ -28,8 +26,6 @@ from tf_vitcnn.tables.schema import Schema
 from tf_vitcnn.verdicts.claim import Claim
 
 if TYPE_CHECKING:
-    import altair
-
     from tf_vitcnn.subject import Subject
 
 # CKA of the unbiased estimator is not bounded by 1; with four examples it strays far
@@ -50,7 +46,6 @@ class CKA(PerMinibatch):
         optional=("cka_biased",),
     )
     claims: ClassVar[tuple[Claim, ...]] = (*CLAIMS, *training_claims.CLAIMS)
-    drawings: ClassVar[tuple[Drawing, ...]] = (*DRAWINGS, images.STRIP)
     against: ClassVar[Literal["no", "may", "must"]] = "may"
     beside: ClassVar[Mapping[str, Schema]] = {images.NAME: images.SCHEMA}
     images: ClassVar[int | None] = 10240
@@ -165,11 +160,6 @@ class CKA(PerMinibatch):
         from tf_vitcnn.stats.hsic import cka
 
         return cka(xy, xx, yy)
-
-    @classmethod
-    def chart(cls, table: pd.DataFrame) -> altair.Chart:
-        """Heatmap with the origin at the lower left; lines over depth for matching pairs."""
-        return charts.draw(table)
 
 
 def _cka_of_pairs(xy: np.ndarray, xx: np.ndarray, yy: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from tf_vitcnn.analyses.cka.strip import STRIP
 from tf_vitcnn.charts import Drawing, Panel, marks, side_by_side
 from tf_vitcnn.charts.drawing import Extent
 
@@ -154,4 +155,5 @@ DRAWINGS = (
         _square,
         shared="cka_se",
     ),
+    STRIP,
 )

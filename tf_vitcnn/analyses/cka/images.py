@@ -14,9 +14,7 @@ import numpy as np
 import pandas as pd
 
 from tf_vitcnn.analyses.base import Run, Totals, View, require
-from tf_vitcnn.analyses.cka.strip import strip
 from tf_vitcnn.analyses.layout import thumbnail
-from tf_vitcnn.charts import Drawing
 from tf_vitcnn.errors import unknown
 from tf_vitcnn.tables.attached import Attached
 from tf_vitcnn.tables.schema import Schema
@@ -29,14 +27,6 @@ SCHEMA = Schema(
     keys=("model_x", "layer_x", "model_y", "layer_y", "rank", "image"),  # image: its place in the source
     values={"influence": (-float("inf"), float("inf")), "share": (0, 1)},
     integers=("rank", "image"),
-)
-STRIP = Drawing(
-    (),
-    "The images that a similarity rests on",
-    "Of chosen pairs of layers the images whose weight would move CKA most, largest first, and each one's share of the "
-    "influence of all images. + raises the similarity, - lowers it: a few large shares mean that few images carry it.",
-    strip,
-    of=NAME,
 )
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from tf_vitcnn.analyses.cka.images import NAME
 from tf_vitcnn.analyses.layout import THUMBNAIL
-from tf_vitcnn.charts import Panel, words
+from tf_vitcnn.charts import Drawing, Panel, words
 
 ROOM, LINE = 10, 16  # between pictures, and for the words beneath
 COLUMNS = 10
@@ -51,3 +52,13 @@ def _pair(table: pd.DataFrame, pictures: Any) -> Any:
 def _axis(field: str, length: int, reverse: bool = False) -> dict[str, Any]:
     scale = alt.Scale(domain=[0, length], nice=False, reverse=reverse)
     return {"field": field, "type": "quantitative", "scale": scale, "axis": None}
+
+
+STRIP = Drawing(
+    (),
+    "The images that a similarity rests on",
+    "Of chosen pairs of layers the images whose weight would move CKA most, largest first, and each one's share of the "
+    "influence of all images. + raises the similarity, - lowers it: a few large shares mean that few images carry it.",
+    strip,
+    of=NAME,
+)

@@ -21,10 +21,8 @@ import pandas as pd
 from tf_vitcnn import taps
 from tf_vitcnn.analyses.attention_distance.analysis import attention_grid
 from tf_vitcnn.analyses.base import Constants, Extra, PerMinibatch, Run, Totals, View, require
-from tf_vitcnn.analyses.head_subsets.charts import DRAWINGS, distance_against_cka
 from tf_vitcnn.analyses.head_subsets.claims import CLAIMS
 from tf_vitcnn.analyses.layout import pitch, post_residual
-from tf_vitcnn.charts import Drawing
 from tf_vitcnn.stats.resample import standard_error, without_each
 from tf_vitcnn.tables.groups import with_groups
 from tf_vitcnn.tables.schema import Schema
@@ -56,12 +54,6 @@ class HeadSubsets(PerMinibatch):
     claims: ClassVar = CLAIMS
     block: int = 0
     """which encoder block's heads, from 0"""
-    drawings: ClassVar[tuple[Drawing, ...]] = DRAWINGS
-
-    @classmethod
-    def chart(cls, table: pd.DataFrame) -> Any:
-        """Mean distance against CKA, one panel per ResNet layer."""
-        return distance_against_cka(table)
 
     def default_taps(self, subject: Subject) -> list[str]:
         """Of the transformer the first block's heads; of the other the layers that they are compared with."""

@@ -13,7 +13,7 @@ from tf_vitcnn.charts.drawing import Extent
 HEADER = alt.Header(labelExpr=words.BRIEF_LABEL)
 
 
-def distance_against_cka(table: pd.DataFrame, cka: Extent | None = None) -> Any:
+def draw(table: pd.DataFrame, cka: Extent | None = None) -> Any:
     """Mean distance against CKA, coloured by how many heads are in the run, one facet per layer."""
     used = ["model", "layer", "heads", "size", "against", "depth_y", "layer_y", "distance_px", "cka", "cka_se"]
     shown = table[[c for c in used if c in table]]
@@ -49,7 +49,7 @@ DRAWINGS = (
         "Runs of first-block heads against lower ResNet layers",
         "Each point is a contiguous run of heads, sorted by attention distance. Falling points: local heads see "
         "like the ResNet, global heads do not.",
-        distance_against_cka,
+        draw,
         shared="cka",
     ),
 )

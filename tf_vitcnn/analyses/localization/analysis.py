@@ -17,15 +17,12 @@ import pandas as pd
 
 from tf_vitcnn.analyses.base import Constants, PerMinibatch, Run, Totals, View, require
 from tf_vitcnn.analyses.layout import Grid, block_ends, grid_of
-from tf_vitcnn.analyses.localization.charts import DRAWINGS, maps
 from tf_vitcnn.analyses.localization.claims import CLAIMS
 from tf_vitcnn.stats.resample import standard_error
 from tf_vitcnn.tables.groups import joined, with_groups
 from tf_vitcnn.tables.schema import Schema
 
 if TYPE_CHECKING:
-    import altair
-
     from tf_vitcnn.subject import Subject
 
 
@@ -43,7 +40,6 @@ class Localization(PerMinibatch):
         optional=("cka_se",),
     )
     claims: ClassVar = CLAIMS
-    drawings: ClassVar = DRAWINGS
     images: ClassVar[int | None] = 10240
     batch: ClassVar[int | None] = 1024
 
@@ -108,11 +104,6 @@ class Localization(PerMinibatch):
             parts.append(with_groups(table, {"cka": change}))
             start += tokens
         return joined(parts)
-
-    @classmethod
-    def chart(cls, table: pd.DataFrame) -> altair.Chart:
-        """Maps of corner, edge and interior tokens."""
-        return maps(table)
 
 
 def _split(values: Any, positions: int) -> Any:

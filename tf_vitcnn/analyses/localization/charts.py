@@ -9,7 +9,7 @@ import pandas as pd
 from tf_vitcnn.charts import Drawing, Panel, marks
 
 
-def maps(table: pd.DataFrame) -> Any:
+def draw(table: pd.DataFrame) -> Any:
     """CKA with every patch for a corner, two edge and three interior tokens of each layer."""
     return _maps(table)
 
@@ -46,7 +46,7 @@ DRAWINGS = (
         ("9", "10", "D.1", "D.2", "D.3"),
         "CKA of single tokens with input patches",
         "One map per token (layer, row, column), each with its own colour scale: CKA with the input's patches.",
-        maps,
+        draw,
     ),
     Drawing(
         (),

@@ -18,16 +18,12 @@ import pandas as pd
 from tf_vitcnn.analyses.base import Batch, Constants, PerImage, Run, Stage, Totals, require
 from tf_vitcnn.analyses.layout import block_ends, read_out
 from tf_vitcnn.analyses.probe import features, fit, split
-from tf_vitcnn.analyses.probe.charts import DRAWINGS, lines
 from tf_vitcnn.analyses.probe.claims import CLAIMS
 from tf_vitcnn.analyses.probe.features import MEAN, Reader
-from tf_vitcnn.charts import side_by_side
 from tf_vitcnn.tables.groups import with_groups
 from tf_vitcnn.tables.schema import Schema
 
 if TYPE_CHECKING:
-    import altair
-
     from tf_vitcnn.subject import Subject
 
 MEMORY = 8 * 2**30  # bytes, where the run does not say
@@ -74,7 +70,6 @@ class Probe(PerImage):
         optional=("accuracy_se",),
     )
     claims: ClassVar = CLAIMS
-    drawings: ClassVar = DRAWINGS
     needs_labels: ClassVar[bool] = True
     source_fields: ClassVar[tuple[str, ...]] = ("test",)
 
@@ -246,8 +241,3 @@ class Probe(PerImage):
             # tokens that only serve the average are not shown
             return [name for name in (*reader.names, MEAN) if name in (*self.readouts,)]
         return reader.names
-
-    @classmethod
-    def chart(cls, table: pd.DataFrame) -> altair.Chart:
-        """Accuracy over normalised depth."""
-        return side_by_side(lines(table))

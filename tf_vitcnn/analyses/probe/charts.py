@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from tf_vitcnn.charts import Drawing, Panel, marks
+from tf_vitcnn.charts import Drawing, Panel, marks, side_by_side
 
 MAPS = 6  # layers whose map is drawn
 READOUTS = {
@@ -17,6 +17,11 @@ READOUTS = {
     "token000": "first spatial token",
     "mean_token": "single tokens, averaged",
 }
+
+
+def draw(table: pd.DataFrame) -> Any:
+    """Accuracy over depth, a panel per readout."""
+    return side_by_side(lines(table))
 
 
 def lines(table: pd.DataFrame) -> list[Panel]:

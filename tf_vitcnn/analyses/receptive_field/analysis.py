@@ -19,9 +19,7 @@ import pandas as pd
 
 from tf_vitcnn.analyses.base import Batch, Constants, PerImage, Run, Stage, Totals, by_group, require
 from tf_vitcnn.analyses.layout import image_size, place_of, streams
-from tf_vitcnn.analyses.receptive_field.charts import DRAWINGS, maps_by_layer
 from tf_vitcnn.analyses.receptive_field.claims import CLAIMS
-from tf_vitcnn.charts import Drawing
 from tf_vitcnn.stats.receptive_field import Place, gradient_maps, in_cells, in_chunks
 from tf_vitcnn.stats.resample import standard_error, without_each
 from tf_vitcnn.tables.groups import joined, with_groups
@@ -60,12 +58,6 @@ class ReceptiveField(PerImage):
         optional=("gradient_se",),
     )
     claims: ClassVar[tuple[Claim, ...]] = CLAIMS
-    drawings: ClassVar[tuple[Drawing, ...]] = DRAWINGS
-
-    @classmethod
-    def chart(cls, table: pd.DataFrame) -> Any:
-        """One small map per layer."""
-        return maps_by_layer(table)
 
     def __post_init__(self) -> None:
         require(

@@ -11,7 +11,7 @@ from tf_vitcnn.charts import Drawing, Panel, marks
 OVER = 5  # layers, from low to high, whose field is shown over a photograph
 
 
-def maps_by_layer(table: pd.DataFrame) -> Any:
+def draw(table: pd.DataFrame) -> Any:
     """One small map per layer, square-root scale, each normalised to its own maximum."""
     panel = ("layer",) if table.model.nunique() == 1 else ("model", "layer")
     ordered = table.sort_values(["model", "depth"], kind="stable")
@@ -40,7 +40,7 @@ DRAWINGS = (
         "Effective receptive fields",
         "Gradient of each layer's centre position with respect to the input image, every map on its own "
         "square-root scale.",
-        maps_by_layer,
+        draw,
         lambda sidecar: not _branches(sidecar),
     ),
     Drawing(
@@ -56,7 +56,7 @@ DRAWINGS = (
         "Effective receptive fields before the residual addition",
         "As Fig. 6, of the branches alone: in the paper those of a ResNet shrink where a stage begins, and a ViT's "
         "keep their centre only after the addition.",
-        maps_by_layer,
+        draw,
         _branches,
     ),
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -18,14 +18,12 @@ import pandas as pd
 from tf_vitcnn import taps as names_of
 from tf_vitcnn.analyses.base import Constants, PerMinibatch, Run, Totals, View, require
 from tf_vitcnn.analyses.pairs import KEYS, Side, changes_of, flat_views, rows_of, sides_of
-from tf_vitcnn.analyses.similarity.charts import DRAWINGS, draw
 from tf_vitcnn.analyses.similarity.claims import CLAIMS
 from tf_vitcnn.stats.resample import standard_error
 from tf_vitcnn.tables.groups import with_groups
 from tf_vitcnn.tables.schema import Schema
 
 if TYPE_CHECKING:
-    from tf_vitcnn.charts import Drawing
     from tf_vitcnn.subject import Subject
     from tf_vitcnn.verdicts.claim import Claim
 
@@ -49,7 +47,6 @@ class Similarity(PerMinibatch):
         optional=("procrustes", "cka_se", "rsa_se", "knn_se"),
     )
     claims: ClassVar[tuple[Claim, ...]] = CLAIMS
-    drawings: ClassVar[tuple[Drawing, ...]] = DRAWINGS
     against: ClassVar[Literal["no", "may", "must"]] = "may"
     images: ClassVar[int | None] = 2560
     batch: ClassVar[int | None] = 256
@@ -65,11 +62,6 @@ class Similarity(PerMinibatch):
     def __post_init__(self) -> None:
         """Refuses what cannot be computed."""
         require(self.repeats >= 1, f"--repeats {self.repeats}: expected at least 1")
-
-    @classmethod
-    def chart(cls, table: pd.DataFrame) -> Any:
-        """One heatmap per measure."""
-        return draw(table)
 
     def default_taps(self, subject: Subject) -> list[str]:
         """All declared taps but attention's score matrices, branches times LayerScale, and the head."""

@@ -16,15 +16,12 @@ import numpy as np
 import pandas as pd
 
 from tf_vitcnn.analyses.base import Batch, Constants, PerImage, Run, Stage, Totals, by_group, require
-from tf_vitcnn.analyses.skip_ratio.charts import DRAWINGS, draw
 from tf_vitcnn.analyses.skip_ratio.claims import CLAIMS
 from tf_vitcnn.stats.resample import standard_error, without_each
 from tf_vitcnn.tables.groups import joined, with_groups
 from tf_vitcnn.tables.schema import Schema
 
 if TYPE_CHECKING:
-    import altair
-
     from tf_vitcnn.subject import Subject
 
 INF = float("inf")
@@ -44,7 +41,6 @@ class SkipRatio(PerImage):
         optional=("ratio_se", "cosine_se"),
     )
     claims: ClassVar = CLAIMS
-    drawings: ClassVar = DRAWINGS
 
     def default_taps(self, subject: Subject) -> list[str]:
         """The branch of every residual addition."""
@@ -101,11 +97,6 @@ class SkipRatio(PerImage):
             part["depth"] = run.subject.depths[addition.branch]
             rows.append(with_groups(part, changes))
         return self.schema.check(joined(rows))
-
-    @classmethod
-    def chart(cls, table: pd.DataFrame) -> altair.Chart:
-        """Fig. 7: ratio by layer and token; lines over depth."""
-        return draw(table)
 
 
 def pairs(z: Any, f: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:

@@ -20,7 +20,6 @@ import pandas as pd
 from tf_vitcnn import taps as names_of
 from tf_vitcnn.analyses.base import Batch, Constants, PerImage, Run, Stage, Totals, by_group, require
 from tf_vitcnn.analyses.layout import Grid, find_grid, grid_of
-from tf_vitcnn.analyses.tokens.charts import DRAWINGS, draw
 from tf_vitcnn.analyses.tokens.claims import CLAIMS
 from tf_vitcnn.stats import tokens
 from tf_vitcnn.stats.resample import GROUPS, of_present, standard_error
@@ -28,7 +27,6 @@ from tf_vitcnn.tables.groups import with_groups
 from tf_vitcnn.tables.schema import Schema
 
 if TYPE_CHECKING:
-    from tf_vitcnn.charts import Drawing
     from tf_vitcnn.subject import Subject
     from tf_vitcnn.verdicts.claim import Claim
 
@@ -51,7 +49,6 @@ class Tokens(PerImage):
         optional=("value_se",),
     )
     claims: ClassVar[tuple[Claim, ...]] = CLAIMS
-    drawings: ClassVar[tuple[Drawing, ...]] = DRAWINGS
 
     factor: float = 3.0
     """a token is an outlier if its norm exceeds this multiple of its layer's median"""
@@ -62,11 +59,6 @@ class Tokens(PerImage):
         """Refuses what cuts nothing off."""
         require(self.factor > 0, f"--factor {self.factor:g}: expected a number above 0")
         require(self.cut is None or self.cut > 0, f"--cut {self.cut}: expected a norm above 0")
-
-    @classmethod
-    def chart(cls, table: pd.DataFrame) -> Any:
-        """Quantiles over depth, maps of outliers, the last layer's histogram."""
-        return draw(table)
 
     def default_taps(self, subject: Subject) -> list[str]:
         """What each block adds up to, and what its MLP adds, where tokens lie on a grid."""
