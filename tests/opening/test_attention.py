@@ -86,7 +86,7 @@ FUSED = {
 def test_the_single_operation_in_its_parts(how, groups):
     x, y = keras.Input((6, 4, 3)), keras.Input((6, groups, 3))
     call = {key: value if np.ndim(value) == 0 else ops.convert_to_tensor(value) for key, value in FUSED[how].items()}
-    fused = L.Lambda(lambda parts: ops.dot_product_attention(*parts, **call), name="layer")
+    fused = L.Lambda(lambda parts: ops.dot_product_attention(*parts, **call), (6, 4, 3), name="layer")
     model = randomised(keras.Model([x, y], fused([L.Dense(3)(x), L.Dense(3)(y), L.Dense(3)(y)])))
     shown = open_attention(model)
     given = [tokens(2, 6, 4, 3), tokens(2, 6, groups, 3, seed=1)]

@@ -137,7 +137,9 @@ class _Step:
         args, kwargs = self.node.arguments.fill_in(new)
         operation = self.node.operation
         if self.second and type(operation).__name__ == "Reshape" and not isinstance(operation, keras.layers.Layer):
-            return flat(type(operation)(self._shape(), name=operation.name)(*args))
+            again = type(operation)(self._shape())
+            again.name = operation.name  # an argument since Keras 3.11
+            return flat(again(*args))
         held = [value for value in keras.tree.flatten((args, kwargs)) if is_held(value)]
         scaled = self._scaled()
         self._same_numbers()

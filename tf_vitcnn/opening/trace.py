@@ -238,7 +238,9 @@ class Tracer:
         if type(operation).__name__ == "DotProductAttention":
             self.frames.append(Frame(f"{path}/", self.frames[-1].owner))
             try:
-                return unfused(*args, **kwargs, causal=operation.is_causal)
+                # Keras before 3.11 passes on how it may be sped up
+                given = {key: value for key, value in kwargs.items() if value is not None and key != "flash_attention"}
+                return unfused(*args, **given, causal=operation.is_causal)
             finally:
                 self.frames.pop()
         return self._note(path, _OPERATION_SYMBOLIC(alias(operation, self._free(path)), *args, **kwargs))
