@@ -11,6 +11,7 @@ from tf_vitcnn.analyses.cka import claims as cka
 from tf_vitcnn.analyses.cka import training_claims as training
 from tf_vitcnn.analyses.head_subsets.claims import ranks
 from tf_vitcnn.analyses.receptive_field.claims import steepest
+from tf_vitcnn.analyses.skip_ratio import claims as skips
 from tf_vitcnn.errors import MissingLayer
 from tf_vitcnn.stats.attention import uniform_distance
 from tf_vitcnn.verdicts.evidence import Result
@@ -102,3 +103,13 @@ def test_the_block_without_skips_needs_layers_on_both_sides():
     for block in ("a", "d", "x"):
         with pytest.raises(MissingLayer, match="no layers before, in and after"):
             training._across(result, frozenset(block))
+
+
+def test_a_row_that_lacks_is_named():
+    (record,) = synthetic.sidecar("skip_ratio", synthetic.subject("vit", blocks=2))["subjects"]
+    names = [name for name in record["taps"] if name.endswith(("attn/out", "mlp/out"))]
+    table = pd.DataFrame({"layer": names * 2, "token": ["mean"] * 4 + ["cls"] * 4, "ratio": np.arange(8.0)})
+    whole, part = (Result(rows, {"parameters": {}, "subjects": [record]}) for rows in (table, table.drop(7)))
+    np.testing.assert_array_equal(skips.mean_ratios(whole, "cls"), np.arange(4.0, 8))
+    with pytest.raises(MissingLayer, match=f"no row of cls at {names[-1]}$"):
+        skips.mean_ratios(part, "cls")
