@@ -68,7 +68,7 @@ def network(
 
     embed = "embeddings.patch_embeddings.projection"
     kernel = arrays[f"{embed}.weight"].transpose(2, 3, 1, 0)
-    x = layer(layers.Conv2D(d, patch, patch), image, kernel, arrays[f"{embed}.bias"])
+    x = layer(layers.Conv2D(d, patch, patch, name="patches"), image, kernel, arrays[f"{embed}.bias"])
     x = layers.ZeroPadding1D((1, 0))(layers.Reshape((-1, d))(x))  # a place for the class token
     first = np.concatenate([arrays["embeddings.cls_token"][0], np.zeros_like(positions[1:])])
     tokens = layers.EinsumDense("btc,c->btc", positions.shape, bias_axes="tc")
