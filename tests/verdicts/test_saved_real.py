@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import tf_vitcnn
+from tf_vitcnn.stats.attention import uniform_distance
 
 REAL = Path(__file__).resolve().parents[2] / "saved_results/real"
 ACCOUNT = (REAL / "README.md").read_text() if REAL.exists() else ""
@@ -102,6 +103,22 @@ def test_the_account_states_heads_tokens_and_skips():
     assert [f"{value:.2f}" for value in cosines] == ["0.59", "0.92"]
     skips = {n: tf_vitcnn.read_table(REAL / f"skip_ratio/{n}.csv") for n in ("resnet50_thin", "resnet50_random")}
     assert [f"{table.ratio.mean():.2f}" for table in skips.values()] == ["1.46", "2.61"]
+
+
+def test_the_account_states_what_random_weights_give():
+    heads = tf_vitcnn.read_table(REAL / "attention_distance/dinov2_random.csv")
+    uniform = uniform_distance(16, 16, (14, 14))
+    nearest = heads.groupby("layer").distance_px.min() / uniform
+    assert f"{nearest.min():.2f} to {nearest.max():.2f} of it" in ACCOUNT
+    skips = tf_vitcnn.read_table(REAL / "skip_ratio/dinov2_random.csv").sort_values("depth")
+    ratios = {token: rows.ratio.to_numpy() for token, rows in skips.groupby("token") if token in ("cls", "mean")}
+    assert f"{ratios['mean'].mean():.2f} against 2.61" in ACCOUNT
+    for ratio in ratios.values():
+        assert f"{ratio[:12].mean():.2f} to {ratio[12:].mean():.2f}" in ACCOUNT
+    tokens = tf_vitcnn.read_table(REAL / "tokens/dinov2_random.csv").set_index(["layer", "statistic"]).value
+    assert tokens.xs("outlier_share", level="statistic").filter(regex="resid/post").max() == 0
+    cosines = [tokens[f"block{i:02}/resid/post", "neighbour_cosine"] for i in (0, 11)]
+    assert f"{cosines[0]:.2f} to {cosines[1]:.2f}" in ACCOUNT
 
 
 def test_no_word_of_the_account_stands_against_its_claims():
