@@ -12,6 +12,7 @@ from tf_vitcnn.analyses.cka import training_claims as training
 from tf_vitcnn.analyses.head_subsets.claims import ranks
 from tf_vitcnn.analyses.receptive_field.claims import steepest
 from tf_vitcnn.analyses.skip_ratio import claims as skips
+from tf_vitcnn.analyses.tokens import claims as outliers
 from tf_vitcnn.errors import MissingLayer
 from tf_vitcnn.stats.attention import uniform_distance
 from tf_vitcnn.verdicts.evidence import Result
@@ -113,3 +114,18 @@ def test_a_row_that_lacks_is_named():
     np.testing.assert_array_equal(skips.mean_ratios(whole, "cls"), np.arange(4.0, 8))
     with pytest.raises(MissingLayer, match=f"no row of cls at {names[-1]}$"):
         skips.mean_ratios(part, "cls")
+
+
+@pytest.mark.parametrize(("blocks", "late"), [(2, [1]), (6, [4, 5]), (12, [8, 9, 10, 11])])
+def test_late_are_the_last_third_of_the_blocks(blocks, late):
+    (record,) = synthetic.sidecar("tokens", synthetic.subject("vit", blocks=blocks))["subjects"]
+    ends = [f"block{i:02d}/resid/post" for i in range(blocks)]
+    table = pd.DataFrame({"layer": ends, "statistic": "outlier_share", "value": np.arange(blocks) ** 2})
+    result = Result(table, {"parameters": {}, "subjects": [record]})
+    assert outliers._late(result, "outlier_share") == np.mean([i**2 for i in late])
+
+
+def test_the_share_of_the_data():
+    few, all_of_it, random = {"training_images": 3}, {"training_images": 12}, {"random": True}
+    shares = [Result(pd.DataFrame(), {"subjects": [one, all_of_it]}) for one in (few, random)]
+    assert [training._fraction(result) for result in shares] == [0.25, 0]
