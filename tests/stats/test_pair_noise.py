@@ -123,3 +123,24 @@ def test_layers_alike_have_no_noise_and_the_rest_keeps_its_sign():
     assert (found[:, 0, 0] == 0).all() and np.isnan(found[:, :, 1]).all()
     ratio = found[:, 1, 0] / changes[:, 1, 0]
     assert np.ptp(ratio) < 1e-12 and 0.7 < ratio[0] <= 1  # half of the variance at least stays
+
+
+def test_squares_of_pairs_are_those_of_their_definition():
+    rng = np.random.default_rng(5)
+    u, v = rng.standard_t(6, 500), rng.standard_t(6, 500)
+    xy, xx, yy = 0.3, 0.8, 1.5
+    a, b, c = (xx * yy) ** -0.5, -0.5 * xy * (xx * yy) ** -0.5 / xx, -0.5 * xy * (xx * yy) ** -0.5 / yy
+    moments = [np.array([(p * q).mean() for p, q in ((u**2, v**2), (u**3, v), (u, v**3))]).reshape(3, 1, 1)]
+    moments += [np.array([(u**4).mean()]), np.array([(v**4).mean()])]
+    drawn = pair_noise.Drawn(8, 2, 256, 400)
+    changes = 0.02 * rng.standard_normal(20)
+    found = pair_noise.counted_once(
+        changes[:, None, None], (np.array([[xy]]), np.array([xx]), np.array([yy])), moments, drawn
+    )
+    squares = np.mean((a * u * v + b * u**2 + c * v**2) ** 2)
+    of_pair, of_image = drawn.weights
+    counted = standard_error(changes) ** 2
+    # counted = V_1 + 2 V_2, squares = 2 var(g) + var(e) = of_image V_1 / 2 + V_2 / of_pair
+    v_1, v_2 = np.linalg.solve([[1, 2], [of_image / 2, 1 / of_pair]], [counted, squares])
+    assert 0 < v_2 < v_1
+    np.testing.assert_allclose(found[:, 0, 0], changes * np.sqrt((v_1 + v_2) / counted), rtol=1e-4)
