@@ -67,7 +67,7 @@ def test_the_steepest_rise_counts_a_span_that_ends_on_a_layer():
     rises = pd.Series([0.0, 0.1, 0.5, 0.6, 0.7, 0.8, 0.9], depth)
     assert steepest(rises) == pytest.approx(0.4 / 0.9)
     assert steepest(rises, 2 / 6) == pytest.approx(0.5 / 0.9)
-    assert np.isnan(steepest(rises[::-1].set_axis(depth))) and np.isnan(steepest(rises[:1]))
+    assert np.isnan(steepest(rises.iloc[::-1].set_axis(depth))) and np.isnan(steepest(rises.iloc[:1]))
     # none rises less than nothing: a layer is a span of its own
     assert steepest(pd.Series([0.0, 1.0], [0.0, 1.0])) == 0
 
