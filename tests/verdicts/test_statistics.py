@@ -1,5 +1,7 @@
 """The claims' own statistics against their plain definitions, off the values that any finding would have."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +18,7 @@ from tf_vitcnn.analyses.tokens import claims as outliers
 from tf_vitcnn.errors import MissingLayer
 from tf_vitcnn.stats.attention import uniform_distance
 from tf_vitcnn.verdicts.evidence import Result
+from tf_vitcnn.verdicts.verdict import above
 
 
 def square(n, seed=0):
@@ -129,3 +132,8 @@ def test_the_share_of_the_data():
     few, all_of_it, random = {"training_images": 3}, {"training_images": 12}, {"random": True}
     shares = [Result(pd.DataFrame(), {"subjects": [one, all_of_it]}) for one in (few, random)]
     assert [training._fraction(result) for result in shares] == [0.25, 0]
+
+
+def test_an_interval_that_ends_at_zero_decides_nothing():
+    ends = {(0.0, 1.0): "undecided", (-1.0, 0.0): "undecided", (1e-9, 1.0): "holds", (-1.0, -1e-9): "fails"}
+    assert {span: replace(above(2, 1), low=span[0], high=span[1]).word for span in ends} == ends
