@@ -9,8 +9,6 @@ difference of each table's numbers is printed. Exits 1 above `--at-most`.
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +21,7 @@ from keras import layers
 from safetensors.numpy import load_file
 
 import tf_vitcnn
-from benchmarks.dinov2_reference import CONFIG
+from benchmarks.dinov2_reference import CONFIG, released
 
 ANALYSES: dict[str, dict[str, int]] = {
     **{"attention_distance": {}, "skip_ratio": {}, "tokens": {}},
@@ -109,18 +107,15 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=60)
     parser.add_argument("--at-most", type=float, default=1e-5)
     asked = parser.parse_args()
+    release = released(asked.weights)
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "config.json").write_text(json.dumps(CONFIG))
-        shutil.copyfile(asked.weights, Path(folder) / "model.safetensors")
-        released = tf_vitcnn.load(f"hf@{folder}", name="dinov2")
-        size = released.model.inputs[0].shape[1]
-        arrays = load_file(asked.weights)
-        network(arrays, positions_of(released), CONFIG, size).save(path := f"{folder}/plain.keras")
-        plain = tf_vitcnn.load(path, name="dinov2", preprocessing=released.preprocessing)
+        made = network(load_file(asked.weights), positions_of(release), CONFIG, release.model.inputs[0].shape[1])
+        made.save(path := f"{folder}/plain.keras")
+        plain = tf_vitcnn.load(path, name=release.name, preprocessing=release.preprocessing)
         worst = 0.0
         for analysis, fields in ANALYSES.items():
             setting = {"images": asked.images, "data": f"folder:{asked.photographs}", **fields}
-            tables = [tf_vitcnn.run(analysis, subject, **setting) for subject in (released, plain)]
+            tables = [tf_vitcnn.run(analysis, subject, **setting) for subject in (release, plain)]
             worst = max(worst, found := differences(*tables))
             print(f"{analysis:24} {len(tables[0])} rows, {found:.1e}", flush=True)
     print(f"largest {worst:.1e}, at most {asked.at_most:g} asked for")

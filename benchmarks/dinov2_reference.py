@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tf_vitcnn import load
+from tf_vitcnn import Subject, load
 from tf_vitcnn.data.images import normalize
 
 CONFIG = {
@@ -24,12 +24,17 @@ CONFIG = {
 AFTER_SCALE = {"mlp/out": "ls2/out", "attn/out": "ls1/out"}  # the reference's branches are what the stream receives
 
 
-def compared(weights: Path, reference: Path) -> dict[str, float]:
-    """Largest relative difference by tap."""
+def released(weights: Path) -> Subject:
+    """The network of weights that transformers names."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(CONFIG))
         shutil.copyfile(weights, Path(folder) / "model.safetensors")
-        subject = load(f"hf@{folder}", name="dinov2_small")
+        return load(f"hf@{folder}", name="dinov2_small")
+
+
+def compared(weights: Path, reference: Path) -> dict[str, float]:
+    """Largest relative difference by tap."""
+    subject = released(weights)
     with np.load(reference) as file:
         expected = {name: file[name] for name in file.files}
     images = expected.pop("images")

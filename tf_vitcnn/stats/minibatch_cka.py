@@ -129,19 +129,19 @@ class MinibatchCKA(keras.metrics.Metric):
     def _grams(self, layers: Sequence[Any]) -> tuple[Any, ...]:
         """The Grams [r, n, n] of the layers' centred features, and the squared norms of their means [r]."""
         here = [_on_cpu(x) for x in layers]  # where they are, whatever else the machine has
-        faster = self.precision == "bfloat16" and cores.bfloat16_units()
+        faster = self.precision == "bfloat16" and any(here) and cores.bfloat16_units()
         if all(here) and not faster:
             arrays = ([np.asarray(memoryview(x))] for x in layers)  # without a copy
             with cores.at_work() as pool:
                 found = list(host_gram.grams(arrays, pool, cores.count()))
             return tuple(np.stack(each) for each in zip(*found, strict=True))
         with in_precision():
-            found = [self._gram(x, cpu) for x, cpu in zip(layers, here, strict=True)]
+            found = [self._gram(x, cpu, faster) for x, cpu in zip(layers, here, strict=True)]
         return tuple(tf.stack(each) for each in zip(*found, strict=True))
 
-    def _gram(self, x: Any, cpu: bool) -> tuple[Any, Any]:
+    def _gram(self, x: Any, cpu: bool, faster: bool) -> tuple[Any, Any]:
         with tf.device(x.device):
-            return _gram(x, self.precision, cores.bfloat16_product("CPU" if cpu else "GPU", cores.bfloat16_units()))
+            return _gram(x, self.precision, cores.bfloat16_product("CPU" if cpu else "GPU", faster))
 
 
 def _on_cpu(x: Any) -> bool:
