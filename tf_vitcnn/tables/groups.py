@@ -2,8 +2,8 @@
 
 One float32 array [GROUPS, rows] per value column, rows in the table's order: the value without group g less the value;
 of a linearised statistic -m_g / (GROUPS - 1), m_g being the mean influence of the group's images. With f_g = value +
-change_g the standard error is se² = (GROUPS - 1) / GROUPS sum_g (f_g - mean f)². Changes keep BITS significant bits, more
-than an error from GROUPS groups can know: the file is half as long, and what is read is what was held in memory.
+change_g the standard error is se² = (GROUPS - 1) / GROUPS sum_g (f_g - mean f)². Changes keep BITS significant bits, in
+memory as in the file: more than errors from so few groups can know, and the file is two thirds as long.
 """
 
 from __future__ import annotations
