@@ -13,6 +13,7 @@ from tf_vitcnn.devices import cores
 from tf_vitcnn.devices.replicas import Replicas
 from tf_vitcnn.devices.room import Room
 from tf_vitcnn.errors import BadInput
+from tf_vitcnn.stats import folded
 from tf_vitcnn.walk import gram_sums
 from tf_vitcnn.walk.gram_sums import GramSums
 
@@ -175,7 +176,10 @@ def test_rows_alone_are_compared_with_themselves():
     assert "yy" not in out and "norm_y" not in out
 
 
-def test_forms_are_summed_under_their_names():
+@pytest.mark.parametrize("together", [64, 2], ids=["whole", "in slices"])
+def test_forms_are_summed_under_their_names(monkeypatch, together):
+    monkeypatch.setattr(gram_sums, "TOGETHER", together)
+    monkeypatch.setattr(folded, "TOGETHER", together)
     taps = features()
     forms = ("u", "biased", "procrustes")
     out, scale = sums_of(Asked(rows=("a", "b"), columns=("c",), forms=forms), taps)
@@ -185,8 +189,15 @@ def test_forms_are_summed_under_their_names():
     asked = biased * np.outer(scale["x"], scale["y"])
     np.testing.assert_allclose(out["biased/xy"][DRAW], asked, rtol=1e-3, atol=1e-5 * np.abs(asked).max())
     np.testing.assert_allclose(out["xy"][DRAW], matrix(left, right) * np.outer(scale["x"], scale["y"]), rtol=1e-2)
-    assert out["procrustes/xy"].shape == (DRAWS, 4, 2)
-    assert np.all(out["procrustes/xy"][DRAW] > 0) and not np.delete(out["procrustes/xy"], DRAW, axis=0).any()
+    # |X'Y|* / (|X| |Y|) of centred features
+    x, y = (
+        [centre @ taps[tap][:, i].astype(float) for tap in names for i in range(WIDTHS[tap][0])]
+        for names in (("a", "b"), ("c",))
+    )
+    norm = np.linalg.norm
+    overlaps = [[norm(a.T @ b, "nuc") / (norm(a) * norm(b)) for b in y] for a in x]
+    np.testing.assert_allclose(out["procrustes/xy"][DRAW], overlaps, rtol=1e-3)
+    assert out["procrustes/xy"].shape == (DRAWS, 4, 2) and not np.delete(out["procrustes/xy"], DRAW, axis=0).any()
     assert not any(key.startswith("rows/") for key in out)
     assert "groups/xy" in out and "groups/biased/xy" not in out
     assert {key for key in out if key.startswith("pairs/")}
