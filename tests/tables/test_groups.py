@@ -41,18 +41,6 @@ def test_written_read_and_written_again_are_the_same_bytes(tmp_path, monkeypatch
     assert len(beside(tmp_path / "a.csv").read_bytes()) < 4 * GROUPS * len(first) + 1000
 
 
-def test_changes_keep_eight_bits_in_memory_and_in_the_file():
-    change = np.random.default_rng(0).normal(size=(GROUPS, 500)) * 10.0 ** np.arange(-250, 250).clip(-40, 30)
-    change[0, :4] = 0, -0.0, np.nan, 1 + 2**-7
-    held = Groups({"cka": change})["cka"]
-    normal = np.abs(change) > np.finfo(np.float32).tiny
-    np.testing.assert_allclose(held[normal], change[normal], rtol=2**-8)
-    assert held.dtype == np.float32 and held[0, 3] == 1 + 2**-7
-    np.testing.assert_array_equal(held.view(np.uint32)[normal] % 2**16, 0)
-    np.testing.assert_array_equal(Groups({"cka": held})["cka"], held)  # once for all
-    assert len(to_bytes(Groups({"cka": held}))) < 0.6 * held.nbytes
-
-
 def test_schema_sorts_groups_with_their_rows():
     whole = table()
     shuffled = np.random.default_rng(1).permutation(len(whole))

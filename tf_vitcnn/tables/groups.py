@@ -2,8 +2,7 @@
 
 One float32 array [GROUPS, rows] per value column, rows in the table's order: the value without group g less the value;
 of a linearised statistic -m_g / (GROUPS - 1), m_g being the mean influence of the group's images. With f_g = value +
-change_g the standard error is se² = (GROUPS - 1) / GROUPS sum_g (f_g - mean f)². Changes keep BITS significant bits, in
-memory as in the file: more than errors from so few groups can know, and the file is a third as long.
+change_g the standard error is se² = (GROUPS - 1) / GROUPS sum_g (f_g - mean f)².
 """
 
 from __future__ import annotations
@@ -24,14 +23,13 @@ from tf_vitcnn.tables.attached import Attached
 ENDING = "groups.npz"
 ATTRIBUTE = "groups"  # of `table.attrs`
 HEADER = 1024  # bytes of an array's head at most
-BITS = 8  # as many as bfloat16 has: an error from 20 groups is known to a sixth of itself
 
 
 class Groups(Attached):
     """Changes [GROUPS, rows] by column, read only."""
 
     def __init__(self, changes: Mapping[str, Any]) -> None:
-        super().__init__({column: _rounded(np.asarray(change, np.float32)) for column, change in changes.items()})
+        super().__init__({column: np.array(change, np.float32) for column, change in changes.items()})
         for column, change in self.items():
             change.setflags(write=False)
             if change.ndim != 2 or len(change) != GROUPS:
@@ -40,11 +38,6 @@ class Groups(Attached):
     def taken(self, rows: Any) -> Groups:
         """Those of the rows at these places, in their order."""
         return Groups({column: change[:, rows] for column, change in self.items()})
-
-
-def _rounded(change: np.ndarray) -> np.ndarray:
-    fraction, exponent = np.frexp(change)
-    return np.ldexp(np.round(fraction * 2**BITS), exponent - BITS)
 
 
 def with_groups(table: pd.DataFrame, changes: Mapping[str, Any]) -> pd.DataFrame:
