@@ -69,10 +69,10 @@ def features():
     return {tap: x.astype("float32") for tap, x in made.items()}
 
 
-def sums_of(analysis, taps, cuts=(0, 6, 12), draw=DRAW, present=1.0, room=ROOM):
-    """The minibatch's sums, its chunks of six images cut as given, the last one filled up by something large."""
+def sums_of(analysis, taps, cuts=(0, 6, 12), present=1.0):
+    """The minibatch's sums, its chunks beginning at the cuts, the last one filled up by something large."""
     run = Run((SimpleNamespace(name="one"), SimpleNamespace(name="two")), ((), ()), batch=N)
-    sums = GramSums(analysis, run, Replicas(tf.distribute.get_strategy()), room=room)
+    sums = GramSums(analysis, run, Replicas(tf.distribute.get_strategy()), room=ROOM)
     group = np.arange(N) % 5
     size = cuts[1] if len(cuts) > 1 else N + 3
     padded = {tap: np.concatenate([x, np.full((size, *x.shape[1:]), 1e3, "float32")]) for tap, x in taps.items()}
@@ -82,7 +82,7 @@ def sums_of(analysis, taps, cuts=(0, 6, 12), draw=DRAW, present=1.0, room=ROOM):
         pieces = [tf.constant(padded[view.tap][start : start + size]) for start in cuts]
         sums.add(i, [sums.filed(i, {view.tap: piece}, sums.shifts[i]) for piece in pieces])
     groups = [tf.constant(np.resize(group, N + size)[start : start + size], tf.int32) for start in cuts]
-    out = sums.finish(tf.constant(draw), tf.constant(present), groups)
+    out = sums.finish(tf.constant(DRAW), tf.constant(present), groups)
     scales = {}
     for i, view in enumerate(sums.views):
         scales.setdefault(sums.letters[i], []).extend([float(sums.scales[i])] * len(view.keys))
