@@ -1,4 +1,4 @@
-"""A network that Keras can `fit`: soft-label cross-entropy, AdamW, and each step's own loss and hits as its logs.
+"""A network that Keras can `fit`: soft-label cross-entropy, AdamW or Muon, and each step's own loss and hits as its logs.
 
 Keras' running metrics are left out: the sums of an epoch are kept on the host by `Journal`, where a resumed run
 finds them again, and a loss that is not finite is seen at its own step.
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
+from tf_vitcnn.training.muon import Muon
 from tf_vitcnn.training.schedule import WarmupCosine
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def learner(model: keras.Model, recipe: Recipe, steps: int, jit: bool | str = "a
     net = Learner(model.inputs[0], model.output[tap], name=model.name)
     net.smoothing = recipe.label_smoothing
     net.schedule = rate = WarmupCosine(recipe.rate or 0.0, steps, round(recipe.warmup * steps))
-    optimizer = keras.optimizers.AdamW(
+    optimizer = (Muon if recipe.optimizer == "muon" else keras.optimizers.AdamW)(
         rate, weight_decay=recipe.weight_decay, global_clipnorm=recipe.clip or None, epsilon=1e-8
     )
     # biases, norms, tokens and positions have no scale to keep small
