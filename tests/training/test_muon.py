@@ -25,7 +25,9 @@ def stepped(optimizer, weights, gradients, steps):
     """The weights after some steps along the same gradients."""
     start = {kind: weight.numpy() for kind, weight in weights.items()}
     for _ in range(steps):
-        optimizer.apply_gradients(zip(map(keras.ops.convert_to_tensor, gradients.values()), weights.values()))
+        optimizer.apply_gradients(
+            zip(map(keras.ops.convert_to_tensor, gradients.values()), weights.values(), strict=True)
+        )
     after = {kind: weight.numpy() for kind, weight in weights.items()}
     for kind, weight in weights.items():
         weight.assign(start[kind])

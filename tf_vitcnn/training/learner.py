@@ -1,4 +1,4 @@
-"""A network that Keras can `fit`: soft-label cross-entropy, AdamW or Muon, and each step's own loss and hits as its logs.
+"""A network that Keras can `fit`: soft-label cross-entropy, AdamW or Muon, and each step's own loss and hits as logs.
 
 Keras' running metrics are left out: the sums of an epoch are kept on the host by `Journal`, where a resumed run
 finds them again, and a loss that is not finite is seen at its own step.

@@ -22,7 +22,8 @@ MAP, HISTOGRAM, POST = "outlier_at_r", "histogram_", "resid/post"
 def draw(table: pd.DataFrame) -> Any:
     """All three under each other."""
     parts = [side_by_side(norms(table)), side_by_side(shares(table))]
-    parts += [draw_it(table) for has, draw_it in ((MAP, places), (HISTOGRAM, histogram)) if _has(table, has)]
+    parts += [part for part in (places(table),) if part]
+    parts += [histogram(table)] if table.statistic.str.startswith(HISTOGRAM).any() else []
     return alt.vconcat(*parts).resolve_scale(color="independent", strokeDash="independent")
 
 
@@ -71,12 +72,15 @@ def shares(table: pd.DataFrame) -> list[Panel]:
 
 
 def places(table: pd.DataFrame, span: Extent | None = None) -> Any:
-    """Share of the images in which the token at a place is an outlier, one map per layer."""
+    """Share of the images in which the token at a place is an outlier, one map per layer; none without an outlier."""
     rows = _places(table).sort_values("depth")
+    if not rows.value.gt(0).any():
+        return []
     at = rows.statistic.str.extract(rf"{MAP}(\d+)_c(\d+)").astype(int)
     rows = rows.assign(row=at[0], col=at[1])
-    most = max((span or extent([rows.value]))[1], 0.01)  # without an outlier all are dark
-    scale = alt.Scale(scheme=theme.INTENSITY, type="sqrt", domain=[0, most])  # one for all maps
+    scale = alt.Scale(
+        scheme=theme.INTENSITY, type="sqrt", domain=[0, (span or extent([rows.value]))[1]]
+    )  # one for all maps
     said = "share of images in which the token is an outlier"
     return marks.small_maps(rows, "value", scale=scale, title=said, value_title=said)
 
@@ -116,10 +120,6 @@ def _places(table: pd.DataFrame) -> pd.DataFrame:
 
 def _error(table: pd.DataFrame) -> list[str]:
     return ["value_se"] if "value_se" in table else []
-
-
-def _has(table: pd.DataFrame, prefix: str) -> bool:
-    return bool(table.statistic.str.startswith(prefix).any())
 
 
 DRAWINGS = (
