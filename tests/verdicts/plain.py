@@ -1,0 +1,77 @@
+"""Claims' statistics of CKA tables by plain numpy, as accounts of committed tables are checked with."""
+
+import re
+
+import numpy as np
+
+import tf_vitcnn
+
+
+def of_cka(vit, resnet):
+    """The three tables of a pair of networks."""
+    return f"cka/{vit}.csv", f"cka/{resnet}.csv", f"cka/{vit}--{resnet}.csv"
+
+
+def square(table):
+    """CKA [layers x, layers y] in depth order."""
+    return table.pivot_table(index="depth_x", columns="depth_y", values="cka").to_numpy()
+
+
+def corner(table):
+    """Mean of the lowest with the highest third."""
+    cells = square(table)
+    third = len(cells) // 3
+    return cells[:third, -third:].mean()
+
+
+def contrast(cells, labels):
+    """Mean within groups less mean across, the diagonal left out."""
+    same, off = labels[:, None] == labels[None], ~np.eye(len(labels), dtype=bool)
+    return cells[same & off].mean() - cells[~same].mean()
+
+
+def stages(table):
+    layers = table.drop_duplicates("depth_x").sort_values("depth_x").layer_x
+    labels = np.array([int(m[1]) if (m := re.match(r"stage(\d)", layer)) else 0 for layer in layers])
+    inside = labels > 0
+    return contrast(square(table)[np.ix_(inside, inside)], labels[inside])
+
+
+def quarters(table):
+    cells = square(table)
+    return contrast(cells, np.arange(len(cells)) * 4 // len(cells))
+
+
+def best_depth(table, half):
+    """Median relative depth of the ViT layer that matches a layer of one half of the ResNet best."""
+    cells = square(table)  # [ViT, ResNet]
+    best = cells.argmax(axis=0) / (len(cells) - 1)
+    return float(np.median(best[half * (cells.shape[1] // 2) :][: cells.shape[1] // 2]))
+
+
+def top_less(table):
+    """Best match over all ResNet layers: mean of the ViT's last third less that of its first."""
+    best = square(table).max(axis=1)
+    third = len(best) // 3
+    return best[-third:].mean() - best[:third].mean()
+
+
+# which of a pair's tables, what of them, whether it changes in steps
+NUMBERS = {
+    "uniform": ((0, 1), lambda vit, resnet: corner(vit) - corner(resnet), False),
+    "uniform, ViT": ((0,), corner, False),
+    "uniform, ResNet": ((1,), corner, False),
+    "stages": ((1, 0), lambda resnet, vit: stages(resnet) - quarters(vit), False),
+    "stages, ResNet": ((1,), stages, False),
+    "stages, ViT": ((0,), quarters, False),
+    "low half": ((2,), lambda table: best_depth(table, 0), True),
+    "top half": ((2,), lambda table: best_depth(table, 1), True),
+    "top differs": ((2,), top_less, False),
+}
+
+
+def stated(folder, name, pair):
+    """A statistic of a ViT and a ResNet with its interval, in an account's words."""
+    tables, statistic, jumps = NUMBERS[name]
+    found = tf_vitcnn.interval([folder / of_cka(*pair)[i] for i in tables], statistic, jumps=jumps)
+    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
