@@ -118,6 +118,13 @@ def test_what_cannot_be_used_is_named_in_one_line_and_the_rest_is_built(results,
     assert len(found) >= 7
 
 
+def test_one_network_at_two_image_sizes_keeps_its_name(results):
+    """Its position embeddings are resampled: other weights by their hash."""
+    spoil(results, "mixer_b32", subjects__0__weights_sha256="other", subjects__0__image_size=[112, 112])
+    _, problems = gather(epath.Path(results))
+    assert problems == []
+
+
 def test_the_page_says_what_was_left_out(results):
     (results / "cka/mixer_b32.csv").write_text(f"{HOSTILE}\n1\n")
     found = collect(results)

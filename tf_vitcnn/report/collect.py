@@ -55,7 +55,7 @@ def gather(root: epath.Path) -> tuple[list[Result], list[str]]:
     """All usable tables in order of their paths, and one line for each file that is not usable."""
     results: list[Result] = []
     problems: list[str] = []
-    names: dict[str, tuple[str, Any]] = {}
+    names: dict[tuple[str, str], tuple[str, Any]] = {}
     # ANALYSIS/NAME.csv, of one study or of several side by side
     for csv in sorted([*root.glob("*/*.csv"), *root.glob("*/*/*.csv")], key=str):
         path = csv.relative_to(root).as_posix()
@@ -87,15 +87,16 @@ def write_report(report: Report, target: Path, root: Path, title: str = TITLE) -
     write_text(target, page(report, title))
 
 
-def _same_networks(result: Result, names: dict[str, tuple[str, Any]]) -> None:
-    """Refuses a table whose model's name already stands for other weights."""
+def _same_networks(result: Result, names: dict[tuple[str, str], tuple[str, Any]]) -> None:
+    """Refuses a table whose model's name already stands for other weights.
+
+    At another image size one network has other weights: its position embeddings are resampled.
+    """
     for subject in result.sidecar["subjects"]:
-        weights = subject.get("weights_sha256")
-        first, known = names.setdefault(subject["name"], (result.path, weights))
+        name, weights = subject["name"], subject.get("weights_sha256")
+        first, known = names.setdefault((name, str(subject.get("image_size"))), (result.path, weights))
         if known != weights:
-            raise BadInput(
-                f"{subject['name']!r} names other weights here than in {first}; give one of them another --name"
-            )
+            raise BadInput(f"{name!r} names other weights here than in {first}; give one of them another --name")
 
 
 def all_claims() -> list[Claim]:
