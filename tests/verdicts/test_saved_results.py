@@ -30,7 +30,7 @@ def test_the_account_states_the_largest_change_between_settings():
     """Its minibatches of 64 and its 512 images both against the full setting."""
     (settings,) = (v for v in verdicts("tiny_imagenet") if v.claim.id == "cka-settings-do-not-matter")
     assert len(settings.checks) == 2
-    assert settings.value == pytest.approx(0.0147, abs=5e-5)
+    assert settings.value == pytest.approx(0.0136, abs=5e-5)
     assert f"{settings.value:.4f}" in (ROOT / "tiny_imagenet/README.md").read_text()
 
 

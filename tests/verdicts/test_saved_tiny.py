@@ -1,0 +1,102 @@
+"""The account of the networks trained here states what its committed tables and cards say."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import tf_vitcnn
+from tests.verdicts.plain import NUMBERS, stated
+from tf_vitcnn.stats.attention import uniform_distance
+
+TINY = Path(__file__).resolve().parents[2] / "saved_results/tiny_imagenet"
+ACCOUNT = " ".join((TINY / "README.md").read_text().split())
+OF_RANDOM = tuple(name for name in NUMBERS if name != "stages")
+
+
+@pytest.mark.parametrize("name", [name for name in NUMBERS if name != "stages"])
+def test_the_account_states_what_the_tables_say(name):
+    assert stated(TINY, name, ("vit", "bit")) in ACCOUNT
+
+
+@pytest.mark.parametrize("name", OF_RANDOM)
+def test_the_account_states_what_tables_of_random_weights_say(name):
+    assert stated(TINY, name, ("random_vit", "random_bit")) in ACCOUNT
+
+
+def test_the_account_states_every_trained_network_and_its_accuracy():
+    """Each card beside the tables has its row, and weights made by one recipe but for what the row says."""
+    cards = [json.loads(path.read_text()) for path in (TINY / "training").glob("*.card.json")]
+    for card in cards:
+        if card["training_images"]:
+            rows = [line for line in (TINY / "README.md").read_text().splitlines() if f"`{card['name']}`" in line]
+            assert any(f"| {100 * card['final_accuracy']:.1f} %" in row for row in rows), card["name"]
+        assert not card["recipe"]["data"].startswith("/")
+    assert {card["recipe"]["optimizer"] for card in cards if not card["recipe"].get("from")} == {"muon"}
+
+
+READ = {("vit", "cls"): "ViT, class token", ("vit", "gap"): "ViT, mean of tokens", ("bit", "gap"): "ResNet"}
+
+
+@pytest.mark.parametrize("name, readout", READ)
+def test_the_account_states_what_each_depth_reads(name, readout):
+    found = {}
+    for model in (name, f"random_{name}"):
+        table = tf_vitcnn.read_table(TINY / f"probe/{model}.csv").sort_values("depth")
+        found[model] = table[(table.readout == readout) & table.layer.str.endswith("resid/post")]
+    trained, random = found.values()
+    third, two_thirds, end = (trained.accuracy.iloc[round(len(trained) * i / 3) - 1] for i in (1, 2, 3))
+    last = trained.iloc[-1]
+    ended = f"{end:.3f} ({last.accuracy_lo:.3f} to {last.accuracy_hi:.3f})"
+    cells = [f"{third:.3f}", f"{two_thirds:.3f}", ended, f"{random.accuracy.iloc[-1]:.3f}"]
+    assert f"| {READ[name, readout]} | {' | '.join(cells)} |".replace("0.", ".") in ACCOUNT
+
+
+def test_the_account_states_places_heads_and_skips():
+    kept = {}
+    for name in ("vit", "random_vit", "bit", "random_bit"):
+        table = tf_vitcnn.read_table(TINY / f"localization/{name}.csv")
+        table = table[table.token_row >= 0]  # without the class token
+        best = table.loc[table.groupby(["layer", "token_row", "token_col"]).cka.idxmax()]
+        own = (best.token_row == best.patch_row) & (best.token_col == best.patch_col)
+        kept[name] = [f"{share:.2f}" for share in own.groupby(best.layer).mean()]
+    assert kept == {
+        "vit": ["1.00"] * 2,
+        "random_vit": ["1.00"] * 2,
+        "bit": ["1.00", "0.88"],
+        "random_bit": ["0.06"] * 2,
+    }
+    assert "100 % in the last unit but one and 88 % in the last, with random weights 6 %" in ACCOUNT
+    for name in ("vit", "random_vit"):
+        table = tf_vitcnn.read_table(TINY / f"attention_distance/{name}.csv")
+        nearest = (table.groupby("layer").distance_px.min() / uniform_distance(8, 8, (8, 8))).iloc[:2]
+        assert " and ".join(f"{share:.2f}" for share in nearest) in ACCOUNT
+    skips = tf_vitcnn.read_table(TINY / "skip_ratio/vit.csv").sort_values("depth")
+    for token in ("cls", "mean"):
+        ratio = skips[skips.token == token].ratio.to_numpy()
+        assert f"{ratio[:6].mean():.2f} to {ratio[6:].mean():.2f}" in ACCOUNT
+
+
+def test_no_word_of_the_account_stands_against_its_claims():
+    """Each section names what its verdicts are."""
+    claims = pd.read_csv(TINY / "claims.csv")
+    known = claims[claims.verdict != "untested"]
+    found = {word: sorted(set(part.claim)) for word, part in known.groupby("verdict")}
+    origin = {word: sorted(set(part.claim)) for word, part in known.groupby("origin")}
+    assert found["fails"] == [
+        *("branch-shrinks-at-stages", "local-heads-like-resnet", "low-layers-local-and-global"),
+        *("outliers-in-late-layers", "phase-transition", "resnet-locations-good-late", "vit-low-larger"),
+    ]
+    assert origin["learned"] == ["top-half-resnet-next-third-vit", "vit-turns-global-midway"]
+    assert origin["free"] == [
+        *(
+            "bigger-vit-better-middle",
+            "edge-tokens-see-edges",
+            "high-layers-global",
+            "low-half-resnet-low-quarter-vit",
+            "measures-agree",
+        ),
+        *("residual-keeps-centre", "resnet-stages", "skip-stronger-in-vit", "tokens-localized", "uniform-vit"),
+        "vit-top-differs",
+    ]
