@@ -88,10 +88,14 @@ def test_no_word_of_the_account_stands_against_its_claims():
         *("branch-shrinks-at-stages", "local-heads-like-resnet", "low-layers-local-and-global"),
         *("outliers-in-late-layers", "phase-transition", "resnet-locations-good-late", "vit-low-larger"),
     ]
-    assert origin["learned"] == ["top-half-resnet-next-third-vit", "vit-turns-global-midway"]
+    assert origin["learned"] == [
+        *("less-data-less-local", "more-data-better-middle", "top-half-resnet-next-third-vit"),
+        "vit-turns-global-midway",
+    ]
     assert origin["free"] == [
         *(
             "bigger-vit-better-middle",
+            "data-needed-high",
             "edge-tokens-see-edges",
             "high-layers-global",
             "low-half-resnet-low-quarter-vit",

@@ -87,7 +87,8 @@ def _level(rule: float) -> Any:
     return level.mark_rule(strokeDash=[4, 3], color=theme.RULE).encode(y="rule:Q")
 
 
-_LEGEND = alt.Legend(symbolOpacity=1, symbolType="stroke", symbolStrokeWidth=3)
+# above the lines, whose ends carry names too: to the right the two would meet
+_LEGEND = alt.Legend(symbolOpacity=1, symbolType="stroke", symbolStrokeWidth=3, orient="top", columns=3)
 
 
 def error_bars(base: Any, value: str, table: pd.DataFrame) -> list[Any]:
