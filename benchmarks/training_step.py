@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: input, forward, backward, optimizer; by compiler and precision.
+"""Where the time of a training step goes: input, forward, backward, optimizer; by compiler, precision and optimizer.
 
 python benchmarks/training_step.py [steps [setting ...]]: the networks of plans/tiny_imagenet.toml at 64 pixels, batches
 of 128, random photographs. Each part is timed alone and warm; the whole step is what `fit` runs.
@@ -30,6 +30,8 @@ SETTINGS: dict[str, tuple[bool, dict[str, Any]]] = {
     "bfloat16 XLA": (True, {"precision": "bfloat16"}),
     "bfloat16": (False, {"precision": "bfloat16"}),
     "float32": (False, {}),
+    "Muon XLA": (True, {"optimizer": "muon"}),
+    "Muon": (False, {"optimizer": "muon"}),
 }
 
 
