@@ -105,6 +105,22 @@ def test_the_account_states_what_random_weights_give():
     assert f"{cosines[0]:.2f} to {cosines[1]:.2f}" in ACCOUNT
 
 
+def test_the_account_states_fields():
+    """Shares outside the centre patch, by cells of its size."""
+    outside = {}
+    for name in ("dinov2_small", "dinov2_random"):
+        table = tf_vitcnn.read_table(REAL / f"receptive_field/{name}.csv").sort_values("depth")
+        inside = table[(table.row == 8) & (table.col == 8)]  # the token's own patch, one cell
+        outside[name] = 1 - inside.set_index("layer").gradient
+    trained, random = outside.values()
+    assert f"{100 * trained['block02/resid/post']:.0f} % of the gradient of its centre token" in ACCOUNT
+    assert (
+        f"goes from {100 * trained.iloc[0]:.0f} % after the first attention to {100 * trained.iloc[-1]:.0f} %"
+        in ACCOUNT
+    )
+    assert f"hold**, {100 * random['block02/resid/post']:.0f} % against 70 %" in " ".join(ACCOUNT.split())
+
+
 def test_no_word_of_the_account_stands_against_its_claims():
     """Each section names what its verdicts are, and no other is decided."""
     import pandas as pd
@@ -121,6 +137,7 @@ def test_no_word_of_the_account_stands_against_its_claims():
                 "outliers-in-late-layers",
             ),
             *("phase-transition", "resnet-stages", "skip-stronger-in-vit", "uniform-vit"),
+            *("vit-low-larger", "vit-turns-global-midway"),
         ],
         "holds": [
             *("low-half-resnet-low-quarter-vit", "measures-agree", "patching-hardly-matters"),
