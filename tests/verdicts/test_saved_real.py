@@ -130,6 +130,7 @@ def test_no_word_of_the_account_stands_against_its_claims():
     found = {word: sorted(set(part.claim)) for word, part in known.groupby("verdict")}
     assert found == {
         "fails": [
+            "branch-shrinks-at-stages",
             *(
                 "high-layers-global",
                 "local-heads-like-resnet",
@@ -141,13 +142,14 @@ def test_no_word_of_the_account_stands_against_its_claims():
         ],
         "holds": [
             *("low-half-resnet-low-quarter-vit", "measures-agree", "patching-hardly-matters"),
+            "residual-keeps-centre",
             *("top-half-resnet-next-third-vit", "vit-top-differs"),
         ],
         "undecided": ["edge-tokens-see-edges", "tokens-localized"],
     }
     assert list(known[known.origin == "learned"].claim) == ["top-half-resnet-next-third-vit"]
     assert set(known[known.origin == "free"].claim) == {
-        *("low-half-resnet-low-quarter-vit", "measures-agree", "vit-top-differs")
+        *("low-half-resnet-low-quarter-vit", "measures-agree", "residual-keeps-centre", "vit-top-differs")
     }
 
 
