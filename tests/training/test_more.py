@@ -64,6 +64,7 @@ def test_fine_tuning_starts_from_the_given_weights_with_a_new_head(no_skip, tmp_
 
 
 REPLICAS = """
+import dataclasses
 import sys
 import tests.conftest
 import tensorflow as tf
@@ -71,25 +72,31 @@ from tests.training.test_more import TINY
 from tf_vitcnn.training import fit
 
 devices = [d.name for d in tf.config.list_logical_devices("CPU")[:2]]
-fit.train(TINY, sys.argv[1], "two", fit.Machine(strategy=tf.distribute.MirroredStrategy(devices), jit=False))
+recipe = dataclasses.replace(TINY, optimizer=sys.argv[2])
+fit.train(recipe, sys.argv[1], "two", fit.Machine(strategy=tf.distribute.MirroredStrategy(devices), jit=False))
 """
 
 
 @pytest.mark.slow
-def test_replicas_train_as_one_device_does(tmp_path):
-    one = fit.train(TINY, tmp_path, "one", EAGER)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_replicas_train_as_one_device_does(tmp_path, optimizer):
+    one = fit.train(replace(TINY, optimizer=optimizer), tmp_path, "one", EAGER)
     # a process of its own: TensorFlow numbers collective operations per process, over all strategies that it had
-    subprocess.run([sys.executable, "-c", REPLICAS, tmp_path], check=True, cwd=SCRIPT.parents[1])
+    subprocess.run([sys.executable, "-c", REPLICAS, tmp_path, optimizer], check=True, cwd=SCRIPT.parents[1])
     two = tmp_path / "two.keras"
     off = np.abs(np.concatenate([(a - b).ravel() for a, b in zip(_weights(one), _weights(two), strict=True)]))
     # Adam makes a whole step of a gradient that is mere rounding (a key's bias has no other): two steps apart at most
-    assert np.mean(off > 1e-4) < 0.05 and off.max() < 0.02
+    far = {"adamw": 1e-4, "muon": 1e-3}[optimizer]  # an orthogonal matrix answers it in all its entries
+    assert np.mean(off > far) < 0.05 and off.max() < 0.02
     assert card.read(tmp_path / "two.card.json")["replicas"] == 2
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
-def test_mixed_precision_leaves_a_float32_model(tmp_path, precision):
-    path = fit.train(replace(TINY, precision=precision), tmp_path, "mixed", EAGER)
+@pytest.mark.parametrize(
+    "precision, optimizer",
+    [("bfloat16", "adamw"), ("bfloat16", "muon"), pytest.param("float16", "adamw", marks=pytest.mark.slow)],
+)
+def test_mixed_precision_leaves_a_float32_model(tmp_path, precision, optimizer):
+    path = fit.train(replace(TINY, precision=precision, optimizer=optimizer), tmp_path, "mixed", EAGER)
     assert all(weight.dtype == np.float32 and np.isfinite(weight).all() for weight in _weights(path))
     assert tf_vitcnn.load(str(path)).model.output["block00/attn/q"].dtype == "float32"
 
