@@ -46,7 +46,7 @@ def _heads_of(table: pd.DataFrame, pixels: Extent | None, every: bool) -> Any:
         .encode(
             x=alt.X("rank:Q", title="head, sorted by distance", axis=ticks, scale=alt.Scale(zero=False, nice=False)),
             y=alt.Y("distance_px:Q", title="mean attention distance (pixels)", scale=alt.Scale(domain=[0, highest])),
-            color=alt.Color("layer:N", scale=colours, sort=layers, title="layer"),
+            color=alt.Color("layer:N", scale=colours, sort=layers, title="layer", legend=alt.Legend(symbolOpacity=1)),
         )
     )
     hidden = alt.param(name="hidden", value=[])
