@@ -75,3 +75,12 @@ def stated(folder, name, pair):
     tables, statistic, jumps = NUMBERS[name]
     found = tf_vitcnn.interval([folder / of_cka(*pair)[i] for i in tables], statistic, jumps=jumps)
     return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
+
+
+def in_its_place(path):
+    """Share of the tokens that match their own patch best, of each layer, from a table of localization."""
+    table = tf_vitcnn.read_table(path)
+    table = table[table.token_row >= 0]  # without the class token
+    best = table.loc[table.groupby(["layer", "token_row", "token_col"]).cka.idxmax()]
+    own = (best.token_row == best.patch_row) & (best.token_col == best.patch_col)
+    return [f"{share:.2f}" for share in own.groupby(best.layer).mean()]

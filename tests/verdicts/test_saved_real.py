@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tf_vitcnn
-from tests.verdicts.plain import NUMBERS, stated
+from tests.verdicts.plain import NUMBERS, in_its_place, stated
 from tf_vitcnn.stats.attention import uniform_distance
 
 REAL = Path(__file__).resolve().parents[2] / "saved_results/real"
@@ -54,13 +54,8 @@ def test_the_account_states_single_tokens_and_places():
     tokens = tf_vitcnn.read_table(REAL / "probe/dinov2_small.tokens.csv")
     mean = tokens[tokens.readout.str.startswith("token")].groupby("layer").accuracy.mean()
     assert len(mean) == 4 and "{}, {}, {} and {}".format(*(f"{v:.3f}"[1:] for v in mean)) in ACCOUNT
-    kept = {}
-    for name in ("dinov2_112px", "dinov2_112px_random", "resnet50_thin"):
-        table = tf_vitcnn.read_table(REAL / f"localization/{name}.csv")
-        table = table[table.token_row >= 0]  # without the class token
-        best = table.loc[table.groupby(["layer", "token_row", "token_col"]).cka.idxmax()]
-        own = (best.token_row == best.patch_row) & (best.token_col == best.patch_col)
-        kept[name] = [f"{share:.2f}" for share in own.groupby(best.layer).mean()]
+    names = ("dinov2_112px", "dinov2_112px_random", "resnet50_thin")
+    kept = {name: in_its_place(REAL / f"localization/{name}.csv") for name in names}
     assert kept == {
         "dinov2_112px": ["1.00", "0.84"],
         "dinov2_112px_random": ["1.00"] * 2,

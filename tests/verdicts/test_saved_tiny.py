@@ -7,22 +7,17 @@ import pandas as pd
 import pytest
 
 import tf_vitcnn
-from tests.verdicts.plain import NUMBERS, stated
+from tests.verdicts.plain import NUMBERS, in_its_place, stated
 from tf_vitcnn.stats.attention import uniform_distance
 
 TINY = Path(__file__).resolve().parents[2] / "saved_results/tiny_imagenet"
 ACCOUNT = " ".join((TINY / "README.md").read_text().split())
-OF_RANDOM = tuple(name for name in NUMBERS if name != "stages")
 
 
+@pytest.mark.parametrize("pair", [("vit", "bit"), ("random_vit", "random_bit")], ids="-".join)
 @pytest.mark.parametrize("name", [name for name in NUMBERS if name != "stages"])
-def test_the_account_states_what_the_tables_say(name):
-    assert stated(TINY, name, ("vit", "bit")) in ACCOUNT
-
-
-@pytest.mark.parametrize("name", OF_RANDOM)
-def test_the_account_states_what_tables_of_random_weights_say(name):
-    assert stated(TINY, name, ("random_vit", "random_bit")) in ACCOUNT
+def test_the_account_states_what_the_tables_say(name, pair):
+    assert stated(TINY, name, pair) in ACCOUNT
 
 
 def test_the_account_states_every_trained_network_and_its_accuracy():
@@ -54,13 +49,8 @@ def test_the_account_states_what_each_depth_reads(name, readout):
 
 
 def test_the_account_states_places_heads_and_skips():
-    kept = {}
-    for name in ("vit", "random_vit", "bit", "random_bit"):
-        table = tf_vitcnn.read_table(TINY / f"localization/{name}.csv")
-        table = table[table.token_row >= 0]  # without the class token
-        best = table.loc[table.groupby(["layer", "token_row", "token_col"]).cka.idxmax()]
-        own = (best.token_row == best.patch_row) & (best.token_col == best.patch_col)
-        kept[name] = [f"{share:.2f}" for share in own.groupby(best.layer).mean()]
+    names = ("vit", "random_vit", "bit", "random_bit")
+    kept = {name: in_its_place(TINY / f"localization/{name}.csv") for name in names}
     assert kept == {
         "vit": ["1.00"] * 2,
         "random_vit": ["1.00"] * 2,

@@ -3,6 +3,7 @@
 A kernel's momentum M (inputs x outputs) is replaced by the nearest matrix with equal singular values, which a few
 steps of a polynomial approach (Jordan et al., 2024), scaled so that its entries are as large as AdamW's (Liu et al.,
 2025): learning rate and decay keep their meaning. What touches pixels or logits, and all that is no kernel, is AdamW's.
+Keras has a Muon too, in later versions than the oldest here; it leaves kernels of three axes, attention's, to AdamW.
 """
 
 from __future__ import annotations

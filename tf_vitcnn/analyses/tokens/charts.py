@@ -22,7 +22,7 @@ MAP, HISTOGRAM, POST = "outlier_at_r", "histogram_", "resid/post"
 def draw(table: pd.DataFrame) -> Any:
     """All three under each other."""
     parts = [side_by_side(norms(table)), side_by_side(shares(table))]
-    parts += [part for part in (places(table),) if part]
+    parts += [panel.chart for panel in places(table)]
     parts += [histogram(table)] if table.statistic.str.startswith(HISTOGRAM).any() else []
     return alt.vconcat(*parts).resolve_scale(color="independent", strokeDash="independent")
 
@@ -71,18 +71,17 @@ def shares(table: pd.DataFrame) -> list[Panel]:
     ]
 
 
-def places(table: pd.DataFrame, span: Extent | None = None) -> Any:
+def places(table: pd.DataFrame, span: Extent | None = None) -> list[Panel]:
     """Share of the images in which the token at a place is an outlier, one map per layer; none without an outlier."""
     rows = _places(table).sort_values("depth")
     if not rows.value.gt(0).any():
         return []
     at = rows.statistic.str.extract(rf"{MAP}(\d+)_c(\d+)").astype(int)
     rows = rows.assign(row=at[0], col=at[1])
-    scale = alt.Scale(
-        scheme=theme.INTENSITY, type="sqrt", domain=[0, (span or extent([rows.value]))[1]]
-    )  # one for all maps
+    most = (span or extent([rows.value]))[1]
+    scale = alt.Scale(scheme=theme.INTENSITY, type="sqrt", domain=[0, most])  # one for all maps
     said = "share of images in which the token is an outlier"
-    return marks.small_maps(rows, "value", scale=scale, title=said, value_title=said)
+    return [Panel(marks.small_maps(rows, "value", scale=scale, title=said, value_title=said))]
 
 
 def histogram(table: pd.DataFrame) -> Any:
