@@ -78,7 +78,7 @@ def places(table: pd.DataFrame, span: Extent | None = None) -> list[Panel]:
         return []
     at = rows.statistic.str.extract(rf"{MAP}(\d+)_c(\d+)").astype(int)
     rows = rows.assign(row=at[0], col=at[1])
-    most = (span or extent([rows.value]))[1]
+    most = max((span or extent([rows.value]))[1], 0.01)  # two images in a thousand stay dark
     scale = alt.Scale(scheme=theme.INTENSITY, type="sqrt", domain=[0, most])  # one for all maps
     said = "share of images in which the token is an outlier"
     return [Panel(marks.small_maps(rows, "value", scale=scale, title=said, value_title=said))]
