@@ -56,6 +56,46 @@ def top_less(table):
     return best[-third:].mean() - best[:third].mean()
 
 
+def ends(table):
+    """CKA of equal layers at the ends of blocks, in depth order."""
+    alike = table[(table.layer_x == table.layer_y) & table.layer_x.str.endswith("resid/post")]
+    return alike.sort_values("depth_x").cka.to_numpy()
+
+
+def across(table, block):
+    """Mean CKA of the layers before a block with those after it."""
+    names = table.drop_duplicates("depth_x").sort_values("depth_x").layer_x.to_list()
+    inside = [i for i, name in enumerate(names) if name.startswith(f"{block}/")]
+    return square(table)[: inside[0], inside[-1] + 1 :].mean()
+
+
+def first_group(table):
+    """Share of the layers in the first of the two groups that differ most, each group of two layers or more."""
+    cells = square(table)
+    sizes = range(2, len(cells) - 1)
+    apart = [contrast(cells, np.arange(len(cells)) >= size) for size in sizes]
+    return sizes[int(np.argmax(apart))] / len(cells)
+
+
+def best_match(table):
+    """Mean over the first network's layers of the best match in the second."""
+    return square(table).max(axis=1).mean()
+
+
+def astray(table):
+    """Mean distance from a token's own patch to its best in the last block, in widths of the image."""
+    last = table[(table.depth == table.depth.max()) & (table.token_row >= 0)]
+    best = last.loc[last.groupby(["token_row", "token_col"]).cka.idxmax()]
+    moved = np.hypot(best.token_row - best.patch_row, best.token_col - best.patch_col)
+    return moved.mean() / (last.patch_col.max() + 1)
+
+
+def read_out(table, share, readout):
+    """Accuracy of a readout at the end of the block after which this share of all has been computed."""
+    rows = table[(table.readout == readout) & table.layer.str.endswith("resid/post")].sort_values("depth")
+    return rows.accuracy.iloc[round(len(rows) * share) - 1]
+
+
 # which of a pair's tables, what of them, whether it changes in steps
 NUMBERS = {
     "uniform": ((0, 1), lambda vit, resnet: corner(vit) - corner(resnet), False),

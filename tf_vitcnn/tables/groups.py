@@ -66,13 +66,13 @@ def fit(groups: Groups, table: pd.DataFrame, values: Iterable[str]) -> None:
             raise ValueError(f"{column} holds infinity")
 
 
-def to_bytes(groups: Groups) -> bytes:
+def to_bytes(groups: Groups, packing: int = zipfile.ZIP_BZIP2) -> bytes:
     """The file: the same bytes for the same numbers, a fifth fewer than `np.savez_compressed` makes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for column, change in groups.items():
             member = zipfile.ZipInfo(f"{column}.npy")  # of 1980, whenever it is written
-            member.compress_type = zipfile.ZIP_BZIP2
+            member.compress_type = packing
             with archive.open(member, "w") as file:
                 np.lib.format.write_array(file, change, allow_pickle=False)
     return buffer.getvalue()
