@@ -113,7 +113,12 @@ NUMBERS = {
 def stated(folder, name, pair):
     """A statistic of a ViT and a ResNet with its interval, in an account's words."""
     tables, statistic, jumps = NUMBERS[name]
-    found = tf_vitcnn.interval([folder / of_cka(*pair)[i] for i in tables], statistic, jumps=jumps)
+    return worded([folder / of_cka(*pair)[i] for i in tables], statistic, jumps)
+
+
+def worded(tables, statistic, jumps=False):
+    """A statistic of tables with its interval."""
+    found = tf_vitcnn.interval(tables, statistic, jumps=jumps)
     return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 import tf_vitcnn
-from tests.verdicts.plain import NUMBERS, in_its_place, stated
+from tests.verdicts import plain
+from tests.verdicts.plain import NUMBERS, in_its_place, stated, worded
 from tf_vitcnn.stats.attention import uniform_distance
 
 TINY = Path(__file__).resolve().parents[2] / "saved_results/tiny_imagenet"
@@ -18,6 +19,63 @@ ACCOUNT = " ".join((TINY / "README.md").read_text().split())
 @pytest.mark.parametrize("name", [name for name in NUMBERS if name != "stages"])
 def test_the_account_states_what_the_tables_say(name, pair):
     assert stated(TINY, name, pair) in ACCOUNT
+
+
+def mean_end(table):
+    return plain.ends(table).mean()
+
+
+def thirds_of_ends(table):
+    blocks = plain.ends(table)
+    return blocks[:2].mean(), blocks[-2:].mean()
+
+
+def less(statistic):
+    return lambda a, b: statistic(a) - statistic(b)
+
+
+def across(table):
+    return plain.across(table, "block03")
+
+
+def token(table):
+    return plain.read_out(table, 1, "mean_token")
+
+
+FEWER = ("cka/vit_010--vit.csv", "cka/vit_small_010--vit_small.csv")
+RANDOM = ("cka/random_vit_other--random_vit.csv", "cka/random_vit_small_other--random_vit_small.csv")
+TUNED = ("cka/vit_far--vit_half.csv", "cka/vit_near--vit_half.csv")
+CUT, MIXED = ("cka/vit_cut3.csv", "cka/vit.csv"), ("cka/mixer--vit.csv", "cka/mixer--bit.csv")
+SAID = {  # tables, statistic, whether it jumps
+    "pooled": (["cka/vit_gap.csv"], plain.corner, False),
+    "pooled, quarters": (["cka/vit_gap.csv"], plain.quarters, False),
+    "pooled, random": (["cka/random_vit_gap.csv"], plain.corner, False),
+    "pooling": (["cka/vit_gap.csv", "cka/vit.csv"], less(plain.corner), False),
+    "tokens of the class-token ViT": (["probe/vit.csv"], token, False),
+    "tokens of the pooled ViT": (["probe/vit_gap.csv"], token, False),
+    "less data, larger": (FEWER[:1], mean_end, False),
+    "less data, smaller": (FEWER[1:], mean_end, False),
+    "less data, larger less smaller": (FEWER, less(mean_end), False),
+    "no data, larger less smaller": (RANDOM, less(mean_end), False),
+    "far": (TUNED[:1], mean_end, False),
+    "near": (TUNED[1:], mean_end, False),
+    "far less near": (TUNED, less(mean_end), False),
+    "near, first third": (TUNED[1:], lambda table: thirds_of_ends(table)[0], False),
+    "near, last third": (TUNED[1:], lambda table: thirds_of_ends(table)[1], False),
+    "cut": (CUT[:1], across, False),
+    "whole": (CUT[1:], across, False),
+    "Mixer, first group": (["cka/mixer.csv"], plain.first_group, True),
+    "Mixer in the ViT": (MIXED[:1], plain.best_match, False),
+    "Mixer in the ResNet": (MIXED[1:], plain.best_match, False),
+    "random Mixer in the ViT": (["cka/random_mixer--random_vit.csv"], plain.best_match, False),
+    "random Mixer in the ResNet": (["cka/random_mixer--random_bit.csv"], plain.best_match, False),
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_the_account_states_pooling_sizes_tuning_skips_and_mixers(name):
+    tables, statistic, jumps = SAID[name]
+    assert worded([TINY / table for table in tables], statistic, jumps) in ACCOUNT
 
 
 def test_the_account_states_every_trained_network_and_its_accuracy():
@@ -74,23 +132,19 @@ def test_no_word_of_the_account_stands_against_its_claims():
     known = claims[claims.verdict != "untested"]
     found = {word: sorted(set(part.claim)) for word, part in known.groupby("verdict")}
     origin = {word: sorted(set(part.claim)) for word, part in known.groupby("origin")}
+    assert found["undecided"] == ["gap-less-localized", "no-skip-costs-accuracy"]
     assert found["fails"] == [
-        *("branch-shrinks-at-stages", "local-heads-like-resnet", "low-layers-local-and-global"),
-        *("outliers-in-late-layers", "phase-transition", "resnet-locations-good-late", "vit-low-larger"),
+        *("bigger-needs-more-data", "branch-shrinks-at-stages", "far-domain-changes-more", "gap-tokens-alike"),
+        *("local-heads-like-resnet", "low-layers-local-and-global", "no-skip-partitions", "outliers-in-late-layers"),
+        *("phase-transition", "resnet-locations-good-late", "resnet-stages", "uniform-vit", "vit-low-larger"),
     ]
     assert origin["learned"] == [
-        *("less-data-less-local", "more-data-better-middle", "top-half-resnet-next-third-vit"),
-        "vit-turns-global-midway",
+        *("cls-model-tokens-poor", "less-data-less-local", "more-data-better-middle"),
+        *("top-half-resnet-next-third-vit", "vit-turns-global-midway"),
     ]
     assert origin["free"] == [
-        *(
-            "bigger-vit-better-middle",
-            "data-needed-high",
-            "edge-tokens-see-edges",
-            "high-layers-global",
-            "low-half-resnet-low-quarter-vit",
-            "measures-agree",
-        ),
-        *("residual-keeps-centre", "resnet-stages", "skip-stronger-in-vit", "tokens-localized", "uniform-vit"),
-        "vit-top-differs",
+        *("bigger-vit-better-middle", "data-needed-high", "edge-tokens-see-edges", "finetune-keeps-low"),
+        *("high-layers-global", "local-heads-like-resnet", "low-half-resnet-low-quarter-vit", "measures-agree"),
+        *("mixer-like-vit", "mixer-two-blocks", "residual-keeps-centre", "resnet-stages", "skip-stronger-in-vit"),
+        *("tokens-localized", "uniform-vit", "vit-top-differs"),
     ]
