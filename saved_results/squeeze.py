@@ -15,6 +15,7 @@ BITS = 6  # of a change: half a step is 1/128 of it, and an interval adds the sq
 
 
 def rounded(change: np.ndarray) -> np.ndarray:
+    """Each number to its leading bits."""
     part, exponent = np.frexp(change)
     return np.ldexp(np.round(part * 2**BITS), exponent - BITS)
 
