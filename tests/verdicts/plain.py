@@ -82,14 +82,6 @@ def best_match(table):
     return square(table).max(axis=1).mean()
 
 
-def astray(table):
-    """Mean distance from a token's own patch to its best in the last block, in widths of the image."""
-    last = table[(table.depth == table.depth.max()) & (table.token_row >= 0)]
-    best = last.loc[last.groupby(["token_row", "token_col"]).cka.idxmax()]
-    moved = np.hypot(best.token_row - best.patch_row, best.token_col - best.patch_col)
-    return moved.mean() / (last.patch_col.max() + 1)
-
-
 def read_out(table, share, readout):
     """Accuracy of a readout at the end of the block after which this share of all has been computed."""
     rows = table[(table.readout == readout) & table.layer.str.endswith("resid/post")].sort_values("depth")
