@@ -272,9 +272,7 @@ def main() -> None:
     huge = lanes.call(vit_h14.large)
     for name, made in (("scale", measured), ("scale_growth", grown), ("scale_vit_h14", huge)):
         write_table(args.out / name, made, sidecar(name))
-    picture = chart(measured)
-    picture.save(args.out / "scale_chart.json")
-    picture.save(args.out / "scale_chart.svg")
+    chart(measured).save(args.out / "scale_chart.json")
     print(grown.pivot(index="analysis", columns="axis", values="seconds_exponent").round(2).to_string())
     print("\n".join(vit_h14.lines(huge)))
     print(f"{(time.monotonic() - begun) / 60:.1f} minutes")

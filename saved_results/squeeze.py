@@ -1,6 +1,9 @@
-"""Makes the committed groups small: six significant bits of each number, packed by what packs them closer.
+"""Makes committed tables small.
 
 python saved_results/squeeze.py
+
+Standard errors get three digits, as runs write them today; of the groups stay six significant bits of each number,
+packed by what packs them closer.
 """
 
 from pathlib import Path
@@ -9,7 +12,9 @@ from zipfile import ZIP_BZIP2, ZIP_LZMA
 import numpy as np
 
 import tf_vitcnn
+from tf_vitcnn import analyses
 from tf_vitcnn.tables import groups
+from tf_vitcnn.tables.read import read_sidecar
 
 BITS = 6  # of a change: half a step is 1/128 of it, and an interval adds the squares of many
 
@@ -21,12 +26,19 @@ def rounded(change: np.ndarray) -> np.ndarray:
 
 
 def squeeze(path: Path) -> None:
-    """The groups of one table, in place; those that are small already stay as they are."""
-    table = tf_vitcnn.read_table(path.with_name(path.name.replace(groups.ENDING, "csv")))
-    small = groups.Groups({column: rounded(change) for column, change in table.attrs[groups.ATTRIBUTE].items()})
-    path.write_bytes(min((groups.to_bytes(small, kind) for kind in (ZIP_BZIP2, ZIP_LZMA)), key=len))
+    """One table and its groups, in place; those that are small already stay as they are."""
+    table = tf_vitcnn.read_table(path)
+    changes = table.attrs.get(groups.ATTRIBUTE, {})
+    small = groups.Groups({column: rounded(change) for column, change in changes.items()})
+    if small:
+        groups.with_groups(table, small)
+    tf_vitcnn.write_table(path.with_suffix(""), table, read_sidecar(path))
+    if small:
+        packed = min((groups.to_bytes(small, kind) for kind in (ZIP_BZIP2, ZIP_LZMA)), key=len)
+        path.with_suffix(f".{groups.ENDING}").write_bytes(packed)
 
 
 if __name__ == "__main__":
-    for path in sorted(Path(__file__).parent.glob(f"*/*/*.{groups.ENDING}")):
-        squeeze(path)
+    for path in sorted(Path(__file__).parent.glob("*/*/*.csv")):
+        if path.parent.name in analyses.names():
+            squeeze(path)

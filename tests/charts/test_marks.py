@@ -209,9 +209,9 @@ def distance(a, b):
 def test_errors_that_are_not_over_images_are_not_drawn(tmp_path):
     """Tables made before there were groups tell the spread over repeats, several times too small."""
     for kind in ("csv", "json"):
-        shutil.copy(SAVED / f"digits/cka/vit.{kind}", tmp_path)
+        shutil.copy(SAVED / f"tiny_imagenet/cka/vit.{kind}", tmp_path)
     old = read_table(tmp_path / "vit.csv")
-    new = read_table(SAVED / "digits/cka/vit.csv")
+    new = read_table(SAVED / "tiny_imagenet/cka/vit.csv")
     assert old.cka_se.notna().any()
     assert "hconcat" not in analyses.chart(old).to_dict()
     assert [p["encoding"]["color"]["field"] for p in analyses.chart(new).to_dict()["hconcat"]] == ["cka", "cka_se"]

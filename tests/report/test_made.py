@@ -11,7 +11,7 @@ from tf_vitcnn.commands.analyze import Flags, named
 from tf_vitcnn.commands.flags import Page, parse
 from tf_vitcnn.report.made import command
 
-SAVED = sorted((Path(__file__).parents[2] / "saved_results/digits").glob("*/vit*.json"))
+SAVED = sorted((Path(__file__).parents[2] / "saved_results/tiny_imagenet").glob("*/vit*.json"))
 SAVED = [path for path in SAVED if path.parent.name != "training"]
 
 

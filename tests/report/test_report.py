@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from etils import epath
 
-from tests import synthetic
+import tf_vitcnn
+from tests import synthetic, toys
 from tf_vitcnn.errors import BadInput
 from tf_vitcnn.report.collect import collect, gather
 from tf_vitcnn.report.page import page
@@ -232,8 +233,13 @@ def test_a_second_run_on_the_same_networks_stands_in_the_appendix(intact, tmp_pa
     assert text.index("Appendix: variants") < text.index("Similarity of all layers within a model, batch64</h3>")
 
 
-def test_claims_asked_again_of_another_measure_stand_in_the_appendix():
-    found = collect(ROOT / "saved_results/digits")
+def test_claims_asked_again_of_another_measure_stand_in_the_appendix(tmp_path):
+    for subject in (toys.vit(size=(32, 32), depth=3), toys.resnet(size=(32, 32), units=(1, 1, 1))):
+        table = tf_vitcnn.run("similarity", subject, "digits:train", images=80, batch=20)
+        (record,) = table.attrs["sidecar"]["subjects"]
+        record["random"] = False  # these claims are about trained networks
+        tf_vitcnn.write_table(tmp_path / "similarity" / subject.name, table, table.attrs["sidecar"])
+    found = collect(tmp_path)
     again = {v.claim.id for v in found.verdicts if v.checks and v.claim.again}
     assert "uniform-vit-rsa" in again and len(again) >= 4
     findings, appendix = page(found).split('<section id="appendix"')

@@ -41,6 +41,14 @@ def test_written_read_and_written_again_are_the_same_bytes(tmp_path, monkeypatch
     assert len(beside(tmp_path / "a.csv").read_bytes()) < 4 * GROUPS * len(first) + 1000
 
 
+def test_values_have_six_digits_and_their_errors_three(tmp_path):
+    first = table().assign(cka=0.123456789, cka_se=0.00123456789)
+    write_table(tmp_path / "a", first, SIDECAR)
+    again = read_table(tmp_path / "a.csv")
+    assert set(again.cka) == {0.123457} and set(again.cka_se) == {0.00123}
+    assert set(first.cka_se) == {0.00123456789}  # the caller's own table stays as it is
+
+
 def test_schema_sorts_groups_with_their_rows():
     whole = table()
     shuffled = np.random.default_rng(1).permutation(len(whole))

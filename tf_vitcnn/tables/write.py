@@ -1,6 +1,6 @@
 """A table on disk: CSV with its JSON sidecar and its groups, all whole or not at all.
 
-The CSV is sorted, `%.6g`, LF: a rerun diffs clean.
+The CSV is sorted, `%.6g` (standard errors `%.3g`: a third digit of an error is noise), LF: a rerun diffs clean.
 """
 
 import json
@@ -24,7 +24,8 @@ def write_table(path: str | os.PathLike, table: pd.DataFrame, sidecar: Sidecar) 
     `table.attrs["files"]`, {ending: bytes}, is what an analysis keeps beside them (a probe's weights).
     """
     base = epath.Path(path)
-    csv = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    errors = {name: [float(f"{error:.3g}") for error in table[name]] for name in table if str(name).endswith("_se")}
+    csv = table.assign(**errors).to_csv(index=False, float_format="%.6g", lineterminator="\n")
     text = json.dumps({"format": FORMAT, **sidecar}, indent=1, ensure_ascii=False, allow_nan=False)
     # the CSV last: what has a CSV is complete, and a run that is killed before goes on with the same command
     contents = {**_groups(table), **table.attrs.get("files", {}), "json": (text + "\n").encode(), "csv": csv.encode()}
