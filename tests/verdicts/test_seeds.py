@@ -46,7 +46,21 @@ def test_another_recipe_is_no_other_seed():
     assert not any(isinstance(line, Summary) for line in lines(*bare, resnet))  # no card, no recipe
 
 
-def test_both_sides_may_have_seeds():
-    found = lines(trained(0, 3), trained(1, 4), trained(0, 1, kind="bit"), trained(1, 2, kind="bit"))
-    (summary,) = (line for line in found if isinstance(line, Summary))
-    assert len(summary.verdicts) == 4
+def subjects(found):
+    return [line.subjects for line in found if not isinstance(line, Summary)]
+
+
+def test_networks_are_compared_with_those_of_their_own_seed():
+    vits, resnets = [trained(s, 3 + s) for s in range(3)], [trained(s, 1, kind="bit") for s in range(3)]
+    found = lines(*vits, *resnets)
+    assert subjects(found) == [(f"vit_s{s}", f"bit_s{s}") for s in range(3)]
+    assert [line.margins for line in found if isinstance(line, Summary)] == [[2, 3, 4]]
+
+
+def test_a_network_without_a_partner_of_its_seed_is_compared_with_all():
+    vits, resnets = [trained(s, 3) for s in range(3)], [trained(s, 1, kind="bit") for s in range(2)]
+    alone = [("vit_s2", "bit_s0"), ("vit_s2", "bit_s1")]
+    assert subjects(lines(*vits, *resnets)) == [("vit_s0", "bit_s0"), ("vit_s1", "bit_s1"), *alone]
+    assert subjects(lines(*vits[1:], *resnets[:1])) == [("vit_s1", "bit_s0"), ("vit_s2", "bit_s0")]
+    released = result("skip_ratio", synthetic.bit(), value=1)
+    assert len(subjects(lines(*vits, *resnets, released))) == 4 + 3

@@ -14,9 +14,10 @@ as they would be with other images, which gives every margin its interval: what 
 `Result.once`. What a table lacks is said by raising `errors.Unanswerable`; any other exception is a bug and is let
 through.
 
-Every combination of tables that fits gets its own verdict; one whose tables do not agree is untested, the difference
-named (verdicts/evidence.py). Tables of networks with random weights are never tested: the same claim on the same
-architectures with random weights, same images, same settings, is the baseline, a verdict of its own.
+Every combination of tables that fits gets its own verdict (of several trainings, those of one seed: verdicts/seeds.py);
+one whose tables do not agree is untested, the difference named (verdicts/evidence.py). Tables of networks with random
+weights are never tested: the same claim on the same architectures with random weights, same images, same settings, is
+the baseline, a verdict of its own.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from tf_vitcnn.verdicts.evidence import (
     same_architectures,
 )
 from tf_vitcnn.verdicts.interval import Sample, images_of, spread
+from tf_vitcnn.verdicts.seeds import seed_by_seed
 from tf_vitcnn.verdicts.verdict import UNCOUNTED, UNKNOWN, UNSTEADY, Check, Statement, Verdict
 
 Z = 1.959963984540054
@@ -89,7 +91,7 @@ class Claim(Statement):
 
         Tables with a tag are variants of a run: they speak only where the plain tables of the same subjects do not.
         """
-        found = list(self._combinations(results, random=False))
+        found = seed_by_seed(list(self._combinations(results, random=False)))
         if not found:
             return [Verdict(self, note=self._missing(results))]
         baselines = sorted(self._combinations(results, random=True), key=_tagged)  # the plain ones first

@@ -1,12 +1,15 @@
-"""Several trainings of one recipe: a claim's verdicts over seeds in one line.
+"""Several trainings of one recipe: which are compared with which, and a claim's verdicts over seeds in one line.
 
 Trainings of one recipe are recognised by their cards: the same architecture, data and recipe, another seed and other
-weights. A verdict stands for itself, with its error over images; the summary says how many hold, and the mean and the
-spread (standard deviation) of the margin over trainings, which no number of images can show.
+weights. Of two recipes, those of the same seed are compared: comparisons that share no network are independent of each
+other, and three seeds make three of them, not nine. A verdict stands for itself, with its error over images; the
+summary says how many hold, and the mean and the spread (standard deviation) of the margin over trainings, which no
+number of images can show.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 from collections.abc import Hashable, Iterable, Sequence
@@ -14,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tf_vitcnn.verdicts.cause import recipe
+from tf_vitcnn.verdicts.evidence import flat
 from tf_vitcnn.verdicts.structure import family
 from tf_vitcnn.verdicts.verdict import Statement, Verdict, Word
 
@@ -54,6 +58,24 @@ class Summary:
             "tables": " ".join(dict.fromkeys(path for v in self.verdicts for path in v.tables)),
             "note": self.text,
         }
+
+
+def seed_by_seed(combinations: Sequence[tuple]) -> list[tuple]:
+    """A claim's combinations of tables, without those of different seeds that all have a partner of their own."""
+    told = [_trainings(chosen) for chosen in combinations]
+    met: dict[tuple, set] = {}  # seeds of which there is a network of each recipe
+    for recipes, seeds in told:
+        if len(seeds) == 1:
+            met.setdefault(recipes, set()).update(seeds)
+    kept = (len(seeds) < 2 or not seeds <= met.get(recipes, set()) for recipes, seeds in told)
+    return list(itertools.compress(combinations, kept))
+
+
+def _trainings(chosen: tuple) -> tuple[tuple[str, ...], set[int]]:
+    """How the networks of a combination were trained, and the seeds of those that have a card."""
+    records = [record for result in flat(chosen) for record in result.sidecar["subjects"]]
+    recipes = tuple(training(record) or str(record.get("weights_sha256")) for record in records)
+    return recipes, {record["recipe"].get("seed") for record in records if training(record)}
 
 
 def over_seeds(verdicts: Sequence[Verdict]) -> list[Verdict | Summary]:
