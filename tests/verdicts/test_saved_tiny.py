@@ -33,6 +33,14 @@ def last_third(table):
     return plain.ends(table)[-2:].mean()
 
 
+def lower_half(table):
+    return plain.ends(table)[:3].mean()
+
+
+def upper_half(table):
+    return plain.ends(table)[3:].mean()
+
+
 def less(statistic):
     return lambda a, b: statistic(a) - statistic(b)
 
@@ -56,6 +64,10 @@ SAID = {  # tables, statistic, whether it jumps
     "pooling": (["cka/vit_gap.csv", "cka/vit.csv"], less(plain.corner), False),
     "tokens of the class-token ViT": (["probe/vit.csv"], token, False),
     "tokens of the pooled ViT": (["probe/vit_gap.csv"], token, False),
+    "a tenth, lower half": (FEWER[:1], lower_half, False),
+    "a tenth, upper half": (FEWER[:1], upper_half, False),
+    "three tenths, lower half": (["cka/vit_030--vit.csv"], lower_half, False),
+    "three tenths, upper half": (["cka/vit_030--vit.csv"], upper_half, False),
     "less data, larger": (FEWER[:1], mean_end, False),
     "less data, smaller": (FEWER[1:], mean_end, False),
     "less data, larger less smaller": (FEWER, less(mean_end), False),
@@ -128,6 +140,20 @@ def test_the_account_states_places_heads_and_skips():
     for token in ("cls", "mean"):
         ratio = skips[skips.token == token].ratio.to_numpy()
         assert f"{ratio[:6].mean():.2f} to {ratio[6:].mean():.2f}" in ACCOUNT
+
+
+def test_the_account_states_what_more_images_do():
+    """How near the nearest head of the two lowest blocks looks, what the class token tells at half depth."""
+    near, told = [], []
+    for name in ("vit_010", "vit_030", "vit"):
+        heads = tf_vitcnn.read_table(TINY / f"attention_distance/{name}.csv")
+        near.append(heads[heads.layer < "block02"].distance_px.min())
+        told.append(f"{plain.read_out(tf_vitcnn.read_table(TINY / f'probe/{name}.csv'), 0.5, 'cls'):.3f}"[1:])
+    assert (
+        "{:.1f} px far with a tenth of the images, {:.1f} with three tenths, {:.1f} with all".format(*near) in ACCOUNT
+    )
+    said = "{} of the classes in the ViT of a tenth of the images, {} in that of three tenths and {} in that of all"
+    assert said.format(*told) in ACCOUNT
 
 
 def test_no_word_of_the_account_stands_against_its_claims():
