@@ -317,7 +317,7 @@ def test_two_worker_processes_give_the_table_of_one(tmp_path, plain):
         assert worker.returncode == 0, err
     again = tf_vitcnn.read_table(tmp_path / "cka" / "vit_ti16.csv")
     np.testing.assert_allclose(again.cka, plain.cka, atol=2e-5)  # six printed digits
-    np.testing.assert_allclose(again.cka_se, plain.cka_se, atol=2e-5)
+    np.testing.assert_allclose(again.cka_se, plain.cka_se, rtol=5e-3, atol=2e-5)  # three
     np.testing.assert_allclose(again.attrs["groups"]["cka"], plain.attrs["groups"]["cka"], atol=2e-5)
 
 
