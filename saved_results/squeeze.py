@@ -2,8 +2,8 @@
 
 python saved_results/squeeze.py
 
-Standard errors get three digits, as runs write them today; of the groups stay six significant bits of each number,
-packed by what packs them closer.
+Standard errors get three digits, as runs write them today; of the groups stay six significant bits of each number, five
+of CKA's, whose claims are means over many cells; packed by what packs them closer.
 """
 
 from pathlib import Path
@@ -16,20 +16,21 @@ from tf_vitcnn import analyses
 from tf_vitcnn.tables import groups
 from tf_vitcnn.tables.read import read_sidecar
 
-BITS = 6  # of a change: half a step is 1/128 of it, and an interval adds the squares of many
+BITS = {"cka": 5}  # of a change: half a step of six is 1/128 of it, and an interval adds the squares of many
 
 
-def rounded(change: np.ndarray) -> np.ndarray:
+def rounded(change: np.ndarray, bits: int) -> np.ndarray:
     """Each number to its leading bits."""
     part, exponent = np.frexp(change)
-    return np.ldexp(np.round(part * 2**BITS), exponent - BITS)
+    return np.ldexp(np.round(part * 2**bits), exponent - bits)
 
 
 def squeeze(path: Path) -> None:
     """One table and its groups, in place; those that are small already stay as they are."""
     table = tf_vitcnn.read_table(path)
     changes = table.attrs.get(groups.ATTRIBUTE, {})
-    small = groups.Groups({column: rounded(change) for column, change in changes.items()})
+    bits = BITS.get(path.parent.name, 6)
+    small = groups.Groups({column: rounded(change, bits) for column, change in changes.items()})
     if small:
         groups.with_groups(table, small)
     tf_vitcnn.write_table(path.with_suffix(""), table, read_sidecar(path))
