@@ -41,6 +41,7 @@ def test_the_page_has_trainings_of_one_recipe_in_one_line():
     verdicts = judge(tables, [larger])
     text = page(Report(tables, verdicts, [], [], networks(tables)))
     assert "Several trainings of one recipe" in text
-    assert "2 of 3 hold; margin 0.167, spread 1 over trainings" in text
+    assert "<td>2 of 3</td><td>0.167</td><td>1</td>" in text
+    assert text.count('title="vit_s') == 3  # each with what its own numbers say
     assert "Several trainings" not in page(Report(tables, verdicts[:1], [], [], networks(tables)))
     assert _finding([row_of(v) for v in verdicts], Report(tables, verdicts, [], [], [])).rows

@@ -62,10 +62,16 @@ def _render(report: Report, figures: list[Figure], kind: str, title: str, told: 
             again=found.findings(report, (True,)) if kind == "page" else {},
             untested=[v for v in report.verdicts if not v.checks],
             matrix=matrix(report),
-            trainings=[line for line in over_seeds(report.verdicts) if isinstance(line, Summary)],
+            trainings=_trainings(report),
             rows_of=lambda figure: _by_claim(report, figure),
             marks_of=lambda figure: _marks(report, figure),
         )
+
+
+def _trainings(report: Report) -> list[tuple[Summary, list[found.Row]]]:
+    """What several trainings of one recipe say, each with its row."""
+    lines = (line for line in over_seeds(report.verdicts) if isinstance(line, Summary))
+    return [(line, [found.row_of(verdict) for verdict in line.verdicts]) for line in lines]
 
 
 def _marks(report: Report, figure: Figure) -> list[tuple[str, int]]:

@@ -41,11 +41,25 @@ class Summary:
         return words.pop() if len(words) == 1 else "undecided"
 
     @property
+    def margin(self) -> float:
+        """Its mean over trainings."""
+        return statistics.mean(self.margins)
+
+    @property
+    def spread(self) -> float:
+        """The standard deviation of the margin over trainings."""
+        return statistics.stdev(self.margins)
+
+    @property
+    def held(self) -> int:
+        """How many trainings hold it."""
+        return sum(v.word == "holds" for v in self.verdicts)
+
+    @property
     def text(self) -> str:
         """`2 of 3 hold; margin 0.012, spread 0.004 over trainings`."""
-        held = sum(v.word == "holds" for v in self.verdicts)
-        spread = f"{statistics.mean(self.margins):.3g}, spread {statistics.stdev(self.margins):.2g}"
-        return f"{held} of {len(self.verdicts)} hold; margin {spread} over trainings"
+        margin = f"margin {self.margin:.3g}, spread {self.spread:.2g} over trainings"
+        return f"{self.held} of {len(self.verdicts)} hold; {margin}"
 
     def row(self) -> dict[str, Any]:
         """Its line of claims.csv, after those of its verdicts."""
