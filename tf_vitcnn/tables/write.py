@@ -24,7 +24,8 @@ def write_table(path: str | os.PathLike, table: pd.DataFrame, sidecar: Sidecar) 
     `table.attrs["files"]`, {ending: bytes}, is what an analysis keeps beside them (a probe's weights).
     """
     base = epath.Path(path)
-    errors = {name: [float(f"{error:.3g}") for error in table[name]] for name in table if str(name).endswith("_se")}
+    names = [str(name) for name in table if str(name).endswith("_se")]
+    errors = {name: [float(f"{error:.3g}") for error in table[name]] for name in names}
     csv = table.assign(**errors).to_csv(index=False, float_format="%.6g", lineterminator="\n")
     text = json.dumps({"format": FORMAT, **sidecar}, indent=1, ensure_ascii=False, allow_nan=False)
     # the CSV last: what has a CSV is complete, and a run that is killed before goes on with the same command
