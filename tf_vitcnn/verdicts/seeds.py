@@ -75,13 +75,13 @@ class Summary:
 
 
 def seed_by_seed(combinations: Sequence[tuple]) -> list[tuple]:
-    """A claim's combinations of tables, without those of different seeds that all have a partner of their own."""
+    """A claim's combinations of tables; where networks of two seeds or more meet, those of one seed alone."""
     told = [_trainings(chosen) for chosen in combinations]
     met: dict[tuple, set] = {}  # seeds of which there is a network of each recipe
     for recipes, seeds in told:
         if len(seeds) == 1:
             met.setdefault(recipes, set()).update(seeds)
-    kept = (len(seeds) < 2 or not seeds <= met.get(recipes, set()) for recipes, seeds in told)
+    kept = (len(seeds) < 2 or len(met.get(recipes, ())) < 2 for recipes, seeds in told)
     return list(itertools.compress(combinations, kept))
 
 
