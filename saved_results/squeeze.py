@@ -2,8 +2,8 @@
 
 python saved_results/squeeze.py
 
-Standard errors get three digits, as runs write them today; of the groups stay six significant bits of each number, five
-of CKA's, whose claims are means over many cells; packed by what packs them closer.
+Standard errors get three digits, as runs write them today; of the groups stay five significant bits of each number
+(six of the few of `similarity`, which are ranked), packed by what packs them closer.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from tf_vitcnn import analyses
 from tf_vitcnn.tables import groups
 from tf_vitcnn.tables.read import read_sidecar
 
-BITS = {"cka": 5}  # of a change: half a step of six is 1/128 of it, and an interval adds the squares of many
+BITS = {"similarity": 6}  # of a change: half a step of five is 1/64 of it, and an interval adds the squares of many
 
 
 def rounded(change: np.ndarray, bits: int) -> np.ndarray:
@@ -29,7 +29,7 @@ def squeeze(path: Path) -> None:
     """One table and its groups, in place; those that are small already stay as they are."""
     table = tf_vitcnn.read_table(path)
     changes = table.attrs.get(groups.ATTRIBUTE, {})
-    bits = BITS.get(path.parent.name, 6)
+    bits = BITS.get(path.parent.name, 5)
     small = groups.Groups({column: rounded(change, bits) for column, change in changes.items()})
     if small:
         groups.with_groups(table, small)
