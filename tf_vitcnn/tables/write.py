@@ -1,6 +1,6 @@
 """A table on disk: CSV with its JSON sidecar and its groups, all whole or not at all.
 
-The CSV is sorted, `%.6g` (standard errors `%.3g`: a third digit of an error is noise), LF: a rerun diffs clean.
+The CSV is sorted, `%.6g` (standard errors `%.3g`: more digits of one are noise), LF: a rerun diffs clean.
 """
 
 import json

@@ -76,7 +76,10 @@ class Summary:
 
 def seed_by_seed(combinations: Sequence[tuple]) -> list[tuple]:
     """A claim's combinations of tables; where networks of two seeds or more meet, those of one seed alone."""
-    told = [_trainings(chosen) for chosen in combinations]
+    told = []
+    for chosen in combinations:
+        records = [record for result in flat(chosen) for record in result.sidecar["subjects"]]
+        told.append((_recipes(records), {record["recipe"].get("seed") for record in records if training(record)}))
     met: dict[tuple, set] = {}  # seeds of which there is a network of each recipe
     for recipes, seeds in told:
         if len(seeds) == 1:
@@ -85,20 +88,12 @@ def seed_by_seed(combinations: Sequence[tuple]) -> list[tuple]:
     return list(itertools.compress(combinations, kept))
 
 
-def _trainings(chosen: tuple) -> tuple[tuple[str, ...], set[int]]:
-    """How the networks of a combination were trained, and the seeds of those that have a card."""
-    records = [record for result in flat(chosen) for record in result.sidecar["subjects"]]
-    recipes = tuple(training(record) or str(record.get("weights_sha256")) for record in records)
-    return recipes, {record["recipe"].get("seed") for record in records if training(record)}
-
-
 def over_seeds(verdicts: Sequence[Verdict]) -> list[Verdict | Summary]:
     """The verdicts, and behind the last of those on several trainings of the same recipes their summary."""
     groups: dict[Hashable, list[int]] = {}
     for i, verdict in enumerate(verdicts):
-        key = tuple(training(record) or str(record.get("weights_sha256")) for record in verdict.records)
         if verdict.checks:
-            groups.setdefault((verdict.claim.id, key), []).append(i)
+            groups.setdefault((verdict.claim.id, _recipes(verdict.records)), []).append(i)
     behind = {
         places[-1]: Summary(verdicts[places[0]].claim, tuple(verdicts[i] for i in places))
         for places in groups.values()
@@ -114,6 +109,11 @@ def training(record: dict[str, Any]) -> str | None:
     same = ("architecture", "data_fingerprint", "fraction", "training_images", "pool", "no_skip")
     tuned = bool(record.get("finetuned_from"))  # each seed may have its own pre-training
     return json.dumps([family(record), recipe(record), tuned, *(record.get(name) for name in same)], sort_keys=True)
+
+
+def _recipes(records: Iterable[dict[str, Any]]) -> tuple[str, ...]:
+    """How each was trained; what has no card is its own recipe."""
+    return tuple(training(record) or str(record.get("weights_sha256")) for record in records)
 
 
 def _weights(records: Iterable[dict[str, Any]]) -> tuple[str, ...]:
