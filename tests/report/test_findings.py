@@ -5,8 +5,9 @@ import pytest
 from tests import synthetic
 from tests.known import known
 from tests.verdicts.test_claim import larger, result
-from tests.verdicts.test_seeds import trained
+from tests.verdicts.test_seeds import RECIPE, trained
 from tf_vitcnn.report.findings import _finding, _numbers, number, row_of
+from tf_vitcnn.report.matrix import matrix
 from tf_vitcnn.report.model import Report
 from tf_vitcnn.report.networks import networks
 from tf_vitcnn.report.page import page
@@ -45,3 +46,16 @@ def test_the_page_has_trainings_of_one_recipe_in_one_line():
     assert text.count('title="vit_s') == 3  # each with what its own numbers say
     assert "Several trainings" not in page(Report(tables, verdicts[:1], [], [], networks(tables)))
     assert _finding([row_of(v) for v in verdicts], Report(tables, verdicts, [], [], [])).rows
+
+
+@pytest.mark.parametrize("last, group, mark, told", [(1, "mixed", "2/3", "2 of 3 hold"), (4, "holds", "✓", "all 3")])
+def test_trainings_of_one_recipe_share_a_column(last, group, mark, told):
+    """Their mark, or how many hold; other networks keep columns of their own, and each verdict its numbers."""
+    other = trained(9, 5, {**RECIPE, "epochs": 9})
+    tables = [trained(0, 3), trained(1, 2.5), trained(2, last), other, result("skip_ratio", synthetic.bit(), value=2)]
+    found = matrix(Report(tables, judge(tables, [larger]), [], [], networks(tables)))
+    assert [column.title for column in found.columns] == ["vit_s0 · bit_r50x1 × 3", "vit_s9 · bit_r50x1"]
+    (line,) = found.lines
+    assert [(cell.group, cell.mark) for cell in line.cells] == [(group, mark), ("holds", "✓")]
+    assert told in line.cells[0].summary and len(line.shown) == 4
+    assert found.folded and "trainings" not in line.cells[1].summary

@@ -1,4 +1,4 @@
-"""The verdicts as a matrix: a row per claim, a column per combination of networks."""
+"""The verdicts as a matrix: a row per claim, a column per combination of networks, trainings of one recipe in one."""
 
 from __future__ import annotations
 
@@ -6,43 +6,101 @@ from dataclasses import dataclass
 
 from tf_vitcnn.report.findings import Row, row_of
 from tf_vitcnn.report.model import Figure, Report
-from tf_vitcnn.verdicts.verdict import Statement
+from tf_vitcnn.verdicts.seeds import training
+from tf_vitcnn.verdicts.verdict import Statement, Verdict
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a claim's verdicts on one column say."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def tested(self) -> list[Row]:
+        """Those with numbers; all where none has."""
+        return [row for row in self.rows if row.check] or list(self.rows)
+
+    @property
+    def group(self) -> str:
+        """Theirs, where they agree."""
+        groups = {row.group for row in self.tested}
+        return groups.pop() if len(groups) == 1 else "mixed"
+
+    @property
+    def mark(self) -> str:
+        """Their sign; how many hold where they do not agree."""
+        return self.tested[0].mark if self.group != "mixed" else f"{self._held}/{len(self.tested)}"
+
+    @property
+    def summary(self) -> str:
+        """What the mark says, in words."""
+        first = self.tested[0]
+        if len(self.tested) == 1:
+            return first.summary
+        agreed = f"{first.spoken}, all {len(self.tested)} trainings"
+        return f"{first.who}: {agreed if self.group != 'mixed' else f'{self._held} of {len(self.tested)} hold'}"
+
+    @property
+    def _held(self) -> int:
+        return sum(row.verdict.word == "holds" for row in self.tested)
+
+
+@dataclass(frozen=True)
+class Column:
+    """Networks that verdicts speak of, once for each training; the first names the column."""
+
+    networks: tuple[tuple[str, ...], ...]
+
+    @property
+    def title(self) -> str:
+        """`vit · bit`, and how many trainings of them there are."""
+        more = f" × {len(self.networks)}" if len(self.networks) > 1 else ""
+        return " · ".join(self.networks[0]) + more
 
 
 @dataclass(frozen=True)
 class Line:
-    """A claim's cells, one per column (None where the claim does not speak of these networks)."""
+    """A claim's cells, one per column (without rows where the claim does not speak of these networks)."""
 
     claim: Statement
-    cells: tuple[Row | None, ...]
-    figures: tuple[Figure | None, ...]
-
-    @property
-    def shown(self) -> list[tuple[Row, Figure | None]]:
-        """The cells that say something."""
-        return [(row, figure) for row, figure in zip(self.cells, self.figures, strict=True) if row]
+    cells: tuple[Cell, ...]
+    shown: tuple[tuple[Row, Figure | None], ...]
+    """its verdicts, each with where it can be seen"""
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """Columns are the networks of a verdict, in the claim's order."""
+    """All that was tested."""
 
-    columns: tuple[tuple[str, ...], ...]
+    columns: tuple[Column, ...]
     lines: tuple[Line, ...]
+
+    @property
+    def folded(self) -> bool:
+        """Whether a column stands for several trainings."""
+        return any(len(column.networks) > 1 for column in self.columns)
 
 
 def matrix(report: Report) -> Matrix:
-    """Every verdict that was tested on tables; claims that none of them can test are told elsewhere."""
-    rows = [row_of(v) for v in report.verdicts if v.subjects]
+    """Every verdict on a claim and on networks that were tested; what the rest would take is told elsewhere."""
+    tested = [v for v in report.verdicts if v.checks]
+    claims, kinds = dict.fromkeys(v.claim.id for v in tested), {_kind(v) for v in tested}
+    rows = [row_of(v) for v in report.verdicts if v.claim.id in claims and _kind(v) in kinds]
     rank = {network.name: i for i, network in enumerate(report.networks)}
-    tested = {row.verdict.claim.id for row in rows if row.check}
-    rows = [row for row in rows if row.verdict.claim.id in tested]
-    names = {row.verdict.subjects for row in rows}
-    columns = sorted(names, key=lambda subjects: (len(subjects), [rank[name] for name in subjects]))
+    places = [(sorted(rank[name] for name in row.verdict.subjects), _kind(row.verdict)) for row in rows]
+    columns: dict[tuple[str, ...], dict[tuple[str, ...], None]] = {}  # kind -> its networks, in order
+    for place, kind in sorted(places, key=lambda both: (len(both[0]), both[0])):
+        columns.setdefault(kind, {})[tuple(report.networks[i].name for i in place)] = None
     lines = []
-    for claim in dict.fromkeys(row.verdict.claim.id for row in rows):
-        mine = {row.verdict.subjects: row for row in rows if row.verdict.claim.id == claim}
-        cells = tuple(mine.get(column) for column in columns)
-        figures = tuple(report.figure_of(cell.verdict) if cell else None for cell in cells)
-        lines.append(Line(next(iter(mine.values())).verdict.claim, cells, figures))
-    return Matrix(tuple(columns), tuple(lines))
+    for claim in claims:
+        mine = [row for row in rows if row.verdict.claim.id == claim]
+        cells = [Cell(tuple(row for row in mine if _kind(row.verdict) == kind)) for kind in columns]
+        shown = tuple((row, report.figure_of(row.verdict)) for cell in cells for row in cell.rows)
+        lines.append(Line(mine[0].verdict.claim, tuple(cells), shown))
+    return Matrix(tuple(Column(tuple(networks)) for networks in columns.values()), tuple(lines))
+
+
+def _kind(verdict: Verdict) -> tuple[str, ...]:
+    """How its networks were trained, which trainings share; what has no card is its own kind."""
+    return tuple(sorted(training(record) or str(record["name"]) for record in verdict.records))

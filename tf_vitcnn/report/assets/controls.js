@@ -28,6 +28,10 @@ function refresh() {
     const away = lines ? models.every(function (m) { return gone.has(m); }) : models.some(function (m) { return gone.has(m); });
     element.classList.toggle("gone", away);
   });
+  document.querySelectorAll("[data-any]").forEach(function (element) { // trainings: gone with the last of them
+    const trainings = JSON.parse(element.dataset.any);
+    element.classList.toggle("gone", trainings.every(function (models) { return models.some(function (m) { return gone.has(m); }); }));
+  });
   document.querySelectorAll(".finding").forEach(function (finding) {
     finding.classList.toggle("gone", !finding.querySelector(".dots li:not(.gone)"));
   });
@@ -149,7 +153,10 @@ document.querySelectorAll(".matrix button.cell").forEach(function (button) {
     button.closest("tr").querySelectorAll("button.cell").forEach(function (other) { other.setAttribute("aria-expanded", "false"); });
     button.setAttribute("aria-expanded", String(open));
     detail.hidden = !open;
-    const mine = button.closest("td").dataset.models;
-    detail.querySelectorAll("li").forEach(function (item) { item.classList.toggle("chosen", item.dataset.models === mine); });
+    const sorted = function (models) { return String(models.sort()); };
+    const mine = JSON.parse(button.closest("td").dataset.any).map(sorted);
+    detail.querySelectorAll("li").forEach(function (item) {
+      item.classList.toggle("chosen", mine.includes(sorted(JSON.parse(item.dataset.models))));
+    });
   });
 });
