@@ -26,6 +26,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from typing import Any
 
 import pandas as pd
@@ -94,7 +95,8 @@ class Claim(Statement):
         found = seed_by_seed(list(self._combinations(results, random=False)))
         if not found:
             return [Verdict(self, note=self._missing(results))]
-        baselines = sorted(self._combinations(results, random=True), key=_tagged)  # the plain ones first
+        untrained = sorted(self._combinations(results, random=True), key=_tagged)  # the plain ones first
+        baselines = [(each, cache(partial(self._measured, each))) for each in untrained]  # once for all seeds
         judged, refused, answered = [], [], set()
         for chosen in found:
             if why := self._unfit(chosen):
@@ -123,16 +125,16 @@ class Claim(Statement):
             )
         return why
 
-    def _verdict(self, chosen: tuple, baselines: Sequence[tuple]) -> Verdict:
+    def _verdict(self, chosen: tuple, baselines: Sequence[tuple[tuple, Callable[[], Verdict]]]) -> Verdict:
         """The verdict with its baseline: same architectures, same images, same settings, random weights."""
         verdict = self._measured(chosen)
         if not verdict.checks:
             return verdict
         refused = ""
-        for random in (each for each in baselines if same_architectures(chosen, each)):
+        for random, measured in (each for each in baselines if same_architectures(chosen, each[0])):
             both = (*self.needs, *self.needs)
             refused = disagreement(both, (*chosen, *random), self.varies) or self._unfit(random)
-            baseline = None if refused else self._measured(random)
+            baseline = None if refused else measured()
             if baseline and baseline.checks:
                 return replace(verdict, baseline=baseline)
             refused = refused or (baseline.note if baseline else "")
