@@ -83,7 +83,8 @@ def test_the_least_free_accelerator_decides_where_there_are_some(monkeypatch):
     assert memory.limit(None, named_strategy("cpu")) == 0.8 * 40e9
     monkeypatch.setattr("tf_vitcnn.devices.strategy.kind_of", lambda strategy: "GPU")
     monkeypatch.setattr(memory, "machine", lambda: 10e9)
-    assert Room.found(None, named_strategy("cpu")) == Room(32_000_000_000, 6_000_000_000, os.cpu_count(), 0)
+    cores = len(psutil.Process().cpu_affinity())  # a container may have fewer than the machine
+    assert Room.found(None, named_strategy("cpu")) == Room(32_000_000_000, 6_000_000_000, cores, 0)
 
 
 def test_a_devices_memory_is_asked_of_tensorflow():
