@@ -195,14 +195,13 @@ def test_same_table_on_replicas(plain, replicas):
 
 
 def test_skip_ratio_on_replicas_and_micro_batches(vit):
-    one = tf_vitcnn.run("skip_ratio", vit, "digits:test", images=30, batch=30)
+    same = {"data": "digits:test", "images": 30, "taps": ["block0[01]/*"]}
+    one = tf_vitcnn.run("skip_ratio", vit, batch=30, **same)
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     for again in (
-        tf_vitcnn.run("skip_ratio", vit, "digits:test", images=30, batch=7),
-        tf_vitcnn.run(
-            "skip_ratio", "vit_ti16@random", "digits:test", images=30, batch=4, strategy=strategy, image_size=32
-        ),
-        tf_vitcnn.run("skip_ratio", vit, "digits:test", images=30, batch=7, jit=True),
+        tf_vitcnn.run("skip_ratio", vit, batch=7, **same),
+        tf_vitcnn.run("skip_ratio", "vit_ti16@random", batch=4, strategy=strategy, image_size=32, **same),
+        tf_vitcnn.run("skip_ratio", vit, batch=7, jit=True, **same),
     ):
         np.testing.assert_allclose(again.ratio, one.ratio, rtol=1e-5)
         np.testing.assert_allclose(again.cosine, one.cosine, atol=1e-5)
@@ -211,12 +210,13 @@ def test_skip_ratio_on_replicas_and_micro_batches(vit):
 
 def test_two_models_in_one_pass(vit):
     other = tf_vitcnn.load("vit_ti16@random", image_size=32, seed=1, name="other")
-    both = tf_vitcnn.run("cka", vit, "digits:test", against=other, taps=["*/resid/post"], all_pairs=True, **CKA)
-    own = tf_vitcnn.run("cka", vit, "digits:test", taps=["*/resid/post"], **CKA)
+    few = {"data": "digits:test", "taps": ["block0[0-3]/resid/post"], **CKA}
+    both = tf_vitcnn.run("cka", vit, against=other, all_pairs=True, **few)
+    own = tf_vitcnn.run("cka", vit, **few)
     within = both[(both.model_x == "vit_ti16") & (both.model_y == "vit_ti16")]
     np.testing.assert_allclose(within.cka, own.cka, atol=1e-5)
     cross = both[(both.model_x == "vit_ti16") & (both.model_y == "other")]
-    lines = tf_vitcnn.run("cka", vit, "digits:test", against=other, taps=["*/resid/post"], pairs="matching", **CKA)
+    lines = tf_vitcnn.run("cka", vit, against=other, pairs="matching", **few)
     same = cross[cross.layer_x == cross.layer_y]
     np.testing.assert_allclose(lines.cka, same.cka, atol=1e-5)
 
@@ -293,10 +293,11 @@ def test_not_a_number_names_the_tap(vit):
     broken = tf_vitcnn.load("vit_ti16@random", image_size=32)
     layer = broken.model.get_layer("block03.mlp.out")
     layer.set_weights([w * np.nan for w in layer.get_weights()])
+    taps = ["block0[0-4]/*"]
     with pytest.raises(BadInput, match="block03/mlp/out"):
-        tf_vitcnn.run("cka", broken, "digits:test", **CKA)
+        tf_vitcnn.run("cka", broken, "digits:test", taps=taps, **CKA)
     with pytest.raises(BadInput, match="block03/mlp/out"):
-        tf_vitcnn.run("skip_ratio", broken, "digits:test", images=8)
+        tf_vitcnn.run("skip_ratio", broken, "digits:test", taps=taps, images=8)
 
 
 def free_port():
