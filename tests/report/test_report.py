@@ -119,6 +119,13 @@ def test_what_cannot_be_used_is_named_in_one_line_and_the_rest_is_built(results,
     assert len(found) >= 7
 
 
+def test_tables_of_others_are_let_be(results):
+    """A CSV file beside a study, which no sidecar calls ours."""
+    (results / "prices").mkdir()
+    (results / "prices/bread.csv").write_text("a,b\n1,2\n")
+    assert gather(epath.Path(results))[1] == []
+
+
 def test_one_network_at_two_image_sizes_keeps_its_name(results):
     """Its position embeddings are resampled: other weights by their hash."""
     spoil(results, "mixer_b32", subjects__0__weights_sha256="other", subjects__0__image_size=[112, 112])
@@ -170,13 +177,13 @@ def test_command_writes_page_claims_and_charts(results, tmp_path):
 
 
 def test_command_needs_no_tensorflow(results):
-    """Tables, claims and charts import neither TensorFlow nor Keras."""
+    """Tables, claims and charts import neither TensorFlow nor Keras, nor what only runs need."""
     code = (
         "import sys, runpy\n"
         "class No:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.split('.')[0] in ('keras', 'scipy', 'sklearn', 'tqdm') or "
-        "name.startswith('tensorflow.'):\n"
+        "        others = ('filelock', 'keras', 'scipy', 'sklearn', 'threadpoolctl', 'tqdm')\n"
+        "        if name.split('.')[0] in others or name.startswith('tensorflow.'):\n"
         "            raise ImportError('imported ' + name)\n"
         "sys.meta_path.insert(0, No())\n"
         f"sys.argv = ['py', {str(results)!r}]\n"

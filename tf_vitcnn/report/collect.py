@@ -56,11 +56,14 @@ def gather(root: epath.Path) -> tuple[list[Result], list[str]]:
     results: list[Result] = []
     problems: list[str] = []
     names: dict[tuple[str, str], tuple[str, Any]] = {}
+    ours = {name for kind in map(analyses.find, analyses.names()) for name in (kind.name, *kind.beside)}
     # ANALYSIS/NAME.csv, of one study or of several side by side
     for csv in sorted([*root.glob("*/*.csv"), *root.glob("*/*/*.csv")], key=str):
         path = csv.relative_to(root).as_posix()
         if csv.name == CLAIMS or csv.name.startswith("."):
             continue
+        if csv.parent.name not in ours and not csv.with_suffix(".json").exists():
+            continue  # nobody says that it is a table of ours
         try:
             sidecar = read_sidecar(csv)
             if sidecar["analysis"] in APART:
