@@ -99,8 +99,8 @@ def test_a_layer_under_the_pointer_is_marked_in_every_panel_that_has_it(shown):
     marked = shown.evaluate(
         "[...document.querySelectorAll('.panel')].filter(p => p.querySelector('.spot')).map(p => p.dataset.models)"
     )
-    assert {'["vit_b32"]', '["random_vit_b32"]', '["vit_b32", "bit_r50x1"]'} <= set(marked)
-    assert '["bit_r50x1"]' not in marked
+    assert {'[["vit_b32"]]', '[["random_vit_b32"]]', '[["vit_b32", "bit_r50x1"]]'} <= set(marked)
+    assert '[["bit_r50x1"]]' not in marked
     hover(shown, within.locator(".chart").first, 0.99, 0.01)
     assert shown.locator(".spot").count() == 0
 

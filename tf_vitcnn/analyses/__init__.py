@@ -39,11 +39,16 @@ def find(name: str) -> type[Analysis]:
     raise TypeError(f"{module.__name__} holds no Analysis whose name is {name!r}")
 
 
+def beside() -> dict[str, Schema]:
+    """The tables that stand beside those of analyses."""
+    return {name: schema for kind in map(find, names()) for name, schema in kind.beside.items()}
+
+
 def schema_of(name: str) -> Schema:
     """The columns of an analysis' tables, and of those beside them; those of a training's log too."""
     known = {training_log.NAME: training_log.SCHEMA}
     if name not in (*known, *names()):
-        known |= {other: schema for kind in map(find, names()) for other, schema in kind.beside.items()}
+        known |= beside()
     return known[name] if name in known else find(name).schema
 
 

@@ -56,7 +56,7 @@ def gather(root: epath.Path) -> tuple[list[Result], list[str]]:
     results: list[Result] = []
     problems: list[str] = []
     names: dict[tuple[str, str], tuple[str, Any]] = {}
-    ours = {name for kind in map(analyses.find, analyses.names()) for name in (kind.name, *kind.beside)}
+    ours = {*analyses.names(), *analyses.beside()}
     # ANALYSIS/NAME.csv, of one study or of several side by side
     for csv in sorted([*root.glob("*/*.csv"), *root.glob("*/*/*.csv")], key=str):
         path = csv.relative_to(root).as_posix()

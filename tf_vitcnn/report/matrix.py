@@ -53,10 +53,14 @@ class Column:
     networks: tuple[tuple[str, ...], ...]
 
     @property
+    def trainings(self) -> int:
+        """How many there are of the network that was trained most often."""
+        return max(len(set(names)) for names in zip(*self.networks, strict=True))
+
+    @property
     def title(self) -> str:
-        """`vit · bit`, and how many trainings of them there are."""
-        more = f" × {len(self.networks)}" if len(self.networks) > 1 else ""
-        return " · ".join(self.networks[0]) + more
+        """`vit · bit × 3`, of several trainings."""
+        return " · ".join(self.networks[0]) + (f" × {self.trainings}" if self.trainings > 1 else "")
 
 
 @dataclass(frozen=True)
@@ -79,25 +83,26 @@ class Matrix:
     @property
     def folded(self) -> bool:
         """Whether a column stands for several trainings."""
-        return any(len(column.networks) > 1 for column in self.columns)
+        return any(column.trainings > 1 for column in self.columns)
 
 
 def matrix(report: Report) -> Matrix:
     """Every verdict on a claim and on networks that were tested; what the rest would take is told elsewhere."""
-    tested = [v for v in report.verdicts if v.checks]
-    claims, kinds = dict.fromkeys(v.claim.id for v in tested), {_kind(v) for v in tested}
-    rows = [row_of(v) for v in report.verdicts if v.claim.id in claims and _kind(v) in kinds]
+    told = [(v, _kind(v)) for v in report.verdicts]
+    claims = dict.fromkeys(v.claim.id for v, _ in told if v.checks)
+    kinds = {kind for v, kind in told if v.checks}
+    told = [(v, kind) for v, kind in told if v.claim.id in claims and kind in kinds]
     rank = {network.name: i for i, network in enumerate(report.networks)}
-    places = [(sorted(rank[name] for name in row.verdict.subjects), _kind(row.verdict)) for row in rows]
+    places = sorted((len(v.subjects), sorted(rank[name] for name in v.subjects), kind) for v, kind in told)
     columns: dict[tuple[str, ...], dict[tuple[str, ...], None]] = {}  # kind -> its networks, in order
-    for place, kind in sorted(places, key=lambda both: (len(both[0]), both[0])):
+    for _, place, kind in places:
         columns.setdefault(kind, {})[tuple(report.networks[i].name for i in place)] = None
     lines = []
     for claim in claims:
-        mine = [row for row in rows if row.verdict.claim.id == claim]
-        cells = [Cell(tuple(row for row in mine if _kind(row.verdict) == kind)) for kind in columns]
+        mine = [(row_of(v), kind) for v, kind in told if v.claim.id == claim]
+        cells = [Cell(tuple(row for row, kind in mine if kind == column)) for column in columns]
         shown = tuple((row, report.figure_of(row.verdict)) for cell in cells for row in cell.rows)
-        lines.append(Line(mine[0].verdict.claim, tuple(cells), shown))
+        lines.append(Line(mine[0][0].verdict.claim, tuple(cells), shown))
     return Matrix(tuple(Column(tuple(networks)) for networks in columns.values()), tuple(lines))
 
 

@@ -22,15 +22,10 @@ function setHidden(panel) {
 }
 
 function refresh() {
+  // networks that stand together, one list for each choice: gone when every choice has lost one
   document.querySelectorAll("[data-models]").forEach(function (element) {
-    const models = JSON.parse(element.dataset.models);
-    const lines = "lines" in element.dataset;
-    const away = lines ? models.every(function (m) { return gone.has(m); }) : models.some(function (m) { return gone.has(m); });
+    const away = JSON.parse(element.dataset.models).every(function (models) { return models.some(function (m) { return gone.has(m); }); });
     element.classList.toggle("gone", away);
-  });
-  document.querySelectorAll("[data-any]").forEach(function (element) { // trainings: gone with the last of them
-    const trainings = JSON.parse(element.dataset.any);
-    element.classList.toggle("gone", trainings.every(function (models) { return models.some(function (m) { return gone.has(m); }); }));
   });
   document.querySelectorAll(".finding").forEach(function (finding) {
     finding.classList.toggle("gone", !finding.querySelector(".dots li:not(.gone)"));
@@ -154,9 +149,9 @@ document.querySelectorAll(".matrix button.cell").forEach(function (button) {
     button.setAttribute("aria-expanded", String(open));
     detail.hidden = !open;
     const sorted = function (models) { return String(models.sort()); };
-    const mine = JSON.parse(button.closest("td").dataset.any).map(sorted);
+    const mine = JSON.parse(button.closest("td").dataset.models).map(sorted);
     detail.querySelectorAll("li").forEach(function (item) {
-      item.classList.toggle("chosen", mine.includes(sorted(JSON.parse(item.dataset.models))));
+      item.classList.toggle("chosen", mine.includes(sorted(JSON.parse(item.dataset.models)[0])));
     });
   });
 });

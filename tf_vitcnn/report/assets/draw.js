@@ -12,7 +12,7 @@ document.querySelectorAll("section.figure").forEach(function (section) {
   section.querySelectorAll(".panel").forEach(function (element, index) {
     const panel = {
       figure: figure, element: element, index: index, place: element.querySelector(".chart"), view: null,
-      models: JSON.parse(element.dataset.models), lines: "lines" in element.dataset, width: 0
+      models: JSON.parse(element.dataset.models).flat(), lines: "lines" in element.dataset, width: 0
     };
     figure.panels.push(panel);
     panels.push(panel);
